@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import doctest
+import functools
 import gc
 import io
 import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
@@ -19,6 +22,9 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 from precisionbench.cli import main
+
+if TYPE_CHECKING:
+    from precisionbench.backends.discovery import BackendInfo
 
 # Threads of one process would compete with the other processes that tests start. torch reads it
 # when it is imported, which no plugin of pytest does.
@@ -103,7 +109,7 @@ pytest_collect_file = Sybil(
         SkipParser(),
     ],
     patterns=["README.md", "docs/*.md", "docs/*/*.md"],
-    fixtures=["coverage_of_workers", "counted_elsewhere", "small_matmuls"],
+    fixtures=["coverage_of_workers", "small_matmuls", "listed_once"],
 ).pytest()
 
 
@@ -112,6 +118,23 @@ def small_matmuls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     """The page about the doctor measures a CPU in half precision, which takes it long."""
     if "doctor" in request.node.nodeid:
         monkeypatch.setattr("precisionbench.probes.machine.CPU_MATMUL_ROWS", 256)
+
+
+@pytest.fixture(scope="session")
+def list_once() -> Callable[[], tuple[BackendInfo, ...]]:
+    """`list_backends`, which imports every engine in a worker: once for all tests of a process."""
+    from precisionbench.measure import availability
+
+    return functools.cache(availability.list_backends)
+
+
+@pytest.fixture
+def listed_once(
+    monkeypatch: pytest.MonkeyPatch, list_once: Callable[[], tuple[BackendInfo, ...]]
+) -> None:
+    """Commands, searches and pages are given the same list of backends."""
+    monkeypatch.setattr("precisionbench.measure.availability.list_backends", list_once)
+    monkeypatch.setattr("precisionbench.list_backends", list_once)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -137,11 +160,62 @@ def workers_counted(
             monkeypatch.setenv(name, value)
 
 
-@pytest.fixture(autouse=True)
-def counted_elsewhere(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Coverage makes a test three times as slow; it omits lines that other tests count."""
-    counting = sys.gettrace()
-    if request.node.get_closest_marker("uncounted") or request.path.suffix == ".md":
+# Coverage traces each call of a process, also of pytest, whose own work then takes three times as
+# long; so it is switched on for fixtures and tests only.
+TRACE = pytest.StashKey[Any]()
+
+
+@contextlib.contextmanager
+def tracing(trace: Any) -> Iterator[None]:
+    """Count what runs meanwhile, or with None do not."""
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+def trace_of(item: pytest.Item) -> Any:
+    """What counts the lines of a test; None for one whose lines other tests count."""
+    elsewhere = item.get_closest_marker("uncounted") or item.path.suffix == ".md"
+    return None if elsewhere else item.config.stash[TRACE]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The process that hands tests to others runs none of our code."""
+    if config.getoption("numprocesses", None):
         sys.settrace(None)
-    yield
-    sys.settrace(counting)
+        threading.settrace(None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Switch coverage off around a test."""
+    item.config.stash[TRACE] = sys.gettrace()
+    with tracing(None):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, Any, Any]:
+    """Fixtures that tests share are counted with whichever test comes first."""
+    shared = fixturedef.scope != "function"
+    with tracing(request.config.stash[TRACE] if shared else trace_of(request.node)):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """Count what a test runs."""
+    with tracing(trace_of(pyfuncitem)):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Count what fixtures do at their end; those that tests share end with the last of these."""
+    with tracing(item.config.stash[TRACE]):
+        return (yield)

@@ -318,6 +318,7 @@ def wide(batch: int) -> Any:
 
 
 CL = "half:memory_format=channels_last"
+BF16 = "half:dtype=bfloat16"
 NO_GRAD = "eager:grad_mode=no_grad"
 ENGINE = "onnxruntime:precision=fp16,provider=cuda"
 FALSE_LABEL = "a false label"
@@ -609,6 +610,16 @@ CASES = {
         lambda: (nn.Conv3d(128, 128, 3, padding=1, bias=False), torch.randn(8, 128, 16, 56, 56)),
         CL,
     ),
+    "weight-norm": Case(
+        models.weight_normed,
+        (BF16,),
+        planted={"eager": ("recomputed-weights",), BF16: ("recomputed-weights",)},
+        device="cpu",
+    ),
+    "no-weight-norm": Case(
+        lambda: models.weight_normed(norm=False), (BF16,), clean=True, device="cpu"
+    ),
+    "norms-cpu": Case(models.normed_rows, (BF16,), {BF16: ("memory-bound",)}, device="cpu"),
     # models as they are; whether 16 bits are slower depends on the CPU
     "depthwise-cpu": Case(lambda: convolutions(32, 1, 32, 14), device="cpu"),
     "vgg-cl": images("vgg16", 64),

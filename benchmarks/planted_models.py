@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import parametrizations
 
 HEADS = 8
 
@@ -147,3 +148,19 @@ class Angles(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.second(self.function(self.first(x)))  # type: ignore[no-any-return]
+
+
+def weight_normed(width: int = 1024, batch: int = 8, norm: bool = True) -> Any:
+    """Linear layers with few rows, whose weights are normalised in every call."""
+    layers = [nn.Linear(width, width) for _ in range(4)]
+    if norm:
+        layers = [parametrizations.weight_norm(layer) for layer in layers]
+    return nn.Sequential(*layers), torch.randn(batch, width)
+
+
+def normed_rows(width: int = 64, rows: int = 16384) -> Any:
+    """Narrow linear layers with norms and activations: bound by memory."""
+    layers: list[nn.Module] = []
+    for _ in range(4):
+        layers += [nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(), nn.LayerNorm(width)]
+    return nn.Sequential(*layers), torch.randn(rows, width)

@@ -14,7 +14,8 @@ import torch
 from hypothesis import HealthCheck, settings
 from torch import nn
 
-from precisionbench.backends.discovery import GROUP
+from precisionbench.backends.discovery import GROUP, BackendInfo
+from precisionbench.measure import availability
 from precisionbench.scriptcheck.check import Check, evaluate
 from script_forks import ScriptForks
 
@@ -63,10 +64,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Where files run side by side, the last one to begin must not be a long one.
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
+    known = ("gpu", "apex", "tensorrt", "tensorrt_rtx", "submitit", *_ENGINES)
+    reasons = {mark: reason for mark in known if (reason := _missing(mark))}
     for item in items:
-        for mark in ("gpu", "apex", "tensorrt", "tensorrt_rtx", "submitit", *_ENGINES):
-            if item.get_closest_marker(mark) and (reason := _missing(mark)):
-                item.add_marker(pytest.mark.skip(reason=reason))
+        marks = {marker.name for marker in item.iter_markers()}
+        for reason in (reason for mark, reason in reasons.items() if mark in marks):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 class SmallCnn(nn.Module):
@@ -150,41 +153,37 @@ def script_forks() -> Iterator[ScriptForks]:
         yield forks
 
 
-@pytest.fixture(scope="session")
-def counted_script_forks(coverage_of_workers: dict[str, str]) -> Iterator[ScriptForks]:
-    """Coverage counts what their scripts run, and takes half of their time."""
-    with ScriptForks(coverage_of_workers) as forks:
-        yield forks
-
-
 @pytest.fixture
 def check_script(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    script_forks: ScriptForks,
+    coverage_of_workers: dict[str, str],
 ) -> Callable[..., Check]:
-    """Checks the source of a script in a fork, where `pb.check` starts a fresh process."""
+    """Checks the source of a script in a fork, where `pb.check` starts a fresh process.
+
+    Coverage counts what the script runs, and doubles its time, where the test is marked so.
+    """
     monkeypatch.chdir(tmp_path)
-    uncounted = request.node.get_closest_marker("uncounted")
-    forks = request.getfixturevalue("script_forks" if uncounted else "counted_script_forks")
+    counted = coverage_of_workers if request.node.get_closest_marker("workers_counted") else {}
 
     def check(source: str, script: str = "script.py", device: str = "") -> Check:
         Path(script).write_text(source)
-        return evaluate(script, source, forks.observe(script, [], device))
+        return evaluate(script, source, script_forks.observe(script, [], device, counted))
 
     return check
 
 
 @pytest.fixture
-def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+def uncompiled(
+    monkeypatch: pytest.MonkeyPatch, list_once: Callable[[], tuple[BackendInfo, ...]]
+) -> None:
     """Leave compiled rows and engines out of ladders: they take a minute on two cores."""
-    from precisionbench.measure import availability
-
-    found = availability.list_backends()
     listed = tuple(
         attrs.evolve(info, available=False, requirement="time", remedy="wait")
         if info.name in ("compile", "aot-inductor", "pt2e", *_ENGINES)
         else info
-        for info in found
+        for info in list_once()
     )
     monkeypatch.setattr(availability, "list_backends", lambda: listed)

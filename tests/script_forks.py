@@ -24,14 +24,7 @@ from precisionbench.scriptcheck.script_process import death, read_observations
 
 
 class ScriptForks:
-    """The process that is forked for each script; a context manager.
-
-    Args:
-        environment: variables of that process besides those of this one.
-    """
-
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        self._environment = environment or {}
+    """The process that is forked for each script; a context manager."""
 
     def __enter__(self) -> ScriptForks:
         self._process = subprocess.Popen(
@@ -39,24 +32,31 @@ class ScriptForks:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **self._environment},
         )
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.communicate()
 
-    def observe(self, script: str, args: list[str], device: str = "") -> Observations:
+    def observe(
+        self,
+        script: str,
+        args: list[str],
+        device: str = "",
+        coverage: Mapping[str, str] | None = None,
+    ) -> Observations:
         """Run a script in the working directory until it ends.
 
         Args:
             script: its path.
             args: its command-line arguments.
             device: `simulated` replaces the GPU by `slow_device`.
+            coverage: the variable by which coverage counts what the script runs, if it does.
         """
         with tempfile.TemporaryDirectory() as folder:
             argv = [folder, script, *args]
             request = {"cwd": str(Path.cwd()), "argv": argv, "device": device}
+            request["coverage"] = {**(coverage or {})}
             print(json.dumps(request), file=self._process.stdin, flush=True)
             returncode = int(self._process.stdout.readline())
             return read_observations(Path(folder), death(returncode))
@@ -105,6 +105,11 @@ def _run(request: dict[str, Any], torch: ModuleType) -> None:
     device = SlowDevice if request["device"] else lambda: None
     pipe, _ = os.pipe()  # the other end stays open, so the script is never ended
     atexit.register(_end_at_once)  # registered first, so called last, after the script has ended
+    if request["coverage"]:  # started here: torch would be imported half as fast under it
+        import coverage
+
+        os.environ.update(request["coverage"])
+        coverage.process_startup()
     main([folder, str(pipe), *argv], device)
 
 

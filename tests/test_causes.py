@@ -24,6 +24,7 @@ from made_up_results import (
     evidence,
     findings,
     layer,
+    on_a_cpu,
     other,
 )
 from precisionbench.diagnosis.causes import CAUSES
@@ -38,6 +39,7 @@ from precisionbench.results import (
     Passes,
     TensorAgreement,
 )
+from precisionbench.results.claims import Claims
 from precisionbench.results.evidence import (
     COMPILED_GRAPH,
     Copy,
@@ -79,6 +81,27 @@ def slow_half_on_a_cpu(
     )
     environment = attrs.evolve(data.environment, cpu_flags=flags)
     return attrs.evolve(data, environment=environment, noise_floor=noise_floor)
+
+
+def normed_weight(path: str, time_s: float = 0.1e-3, name: str = "aten::div") -> Operation:
+    """A part of what computes a weight; in a module of `torch.nn.utils.parametrize`, say."""
+    return other(name, "void vectorized_elementwise_kernel", time_s, layer=path)
+
+
+def normed_rows(
+    norm_s: float = 0.9e-3, before_s: float = 1e-3, count: float = 8.0, row: dict | None = None
+) -> ComparisonData:
+    """A bfloat16 row on a CPU, with norms that take these times in it and in float32."""
+    x = Tensor((16384, 64), "bfloat16")
+    norm = attrs.evolve(on_a_cpu("aten::native_layer_norm", norm_s, x), layer="1", count=count)
+    before = attrs.evolve(norm, time_s=before_s)
+    return comparison(
+        evidence(conv_on_a_cpu(0.9e-3), before),
+        half(conv_on_a_cpu(0.3e-3, "bfloat16"), norm),
+        gpu=None,
+        times_s=(1.9e-3, norm_s + 0.31e-3),
+        half_row={"options": {"dtype": "bfloat16"}, **(row or {})},
+    )
 
 
 def throttled() -> ComparisonData:
@@ -236,6 +259,10 @@ PLANTED = {
         comparison(
             CLEAN["base"], half(good(0.1e-3), other("aten::native_batch_norm", NORM, 0.2e-3))
         ),
+        "half",
+    ),
+    "recomputed-weights": (
+        comparison(CLEAN["base"], half(good(), normed_weight("conv.parametrizations.weight.0"))),
         "half",
     ),
     "patched-functions": (
@@ -518,6 +545,55 @@ def test_launch_bound_stays_suspected_without_a_graph_replay():
 def test_a_host_that_is_hardly_slower_than_the_device_is_no_cause(graph):
     passes = Passes(device_s=(0.34e-3,) * 5, enqueue_s=(0.345e-3,) * 5, graph_s=graph)
     assert not findings(comparison(**CLEAN, passes=(Passes(), passes)), "launch-bound")
+
+
+def test_norms_that_gain_nothing_on_a_cpu_are_memory_bound():
+    """16 bits make the matmuls of the row faster, and its norms take as long as in float32."""
+    (finding,) = findings(normed_rows(), "memory-bound")
+    numbers = {one.name: one.value for one in finding.evidence}
+    assert numbers["their time over that in the reference"] == pytest.approx(0.9)
+    assert "aten::native_layer_norm in 1" in finding.reason
+    assert "TensorRT" not in finding.remedy  # which has no CPU
+    assert finding.proposed == "compiled"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        normed_rows(0.45e-3),  # half of the time: what the memory traffic promises
+        normed_rows(0.15e-3, 0.15e-3),  # a third of the call
+        normed_rows(count=100.0),  # many short calls, whose time is overhead
+        normed_rows(row={"claims": Claims("bfloat16", engine="OpenVINO")}),  # which fuses itself
+    ],
+    ids=["halved", "few", "short", "engine"],
+)
+def test_a_cpu_row_without_such_norms_is_not_memory_bound(data):
+    assert findings(data, "memory-bound") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "is_found"),
+    [
+        ("0.parametrizations.weight.0", "aten::mul", True),
+        ("0", "aten::_weight_norm_interface", True),  # torch.nn.utils.weight_norm, in a hook
+        ("0.norm", "aten::mul", False),
+        ("parametrizations_of_mine", "aten::mul", False),
+    ],
+)
+def test_weights_that_are_computed_are_known_by_their_module_or_operation(path, name, is_found):
+    data = comparison(CLEAN["base"], half(good(), normed_weight(path, name=name)))
+    found = findings(data, "recomputed-weights")
+    assert bool(found) == is_found
+    assert all(one.reason == "in 0" for one in found)
+
+
+def test_computed_weights_are_no_operations_that_a_compiler_should_fuse():
+    weights = [normed_weight(f"{n}.parametrizations.weight.0") for n in range(4)]
+    data = comparison(CLEAN["base"], half(good(), *weights))
+    assert findings(data, "memory-bound") == []
+    assert findings(data, "recomputed-weights")
+    few = comparison(CLEAN["base"], half(good(), normed_weight("0.parametrizations.w.0", 0.02e-3)))
+    assert findings(few, "recomputed-weights") == []
 
 
 @pytest.mark.parametrize("cause", ["layout-conversions", "memory-bound", "recast-weights"])

@@ -66,6 +66,13 @@ def test_products_into_a_result_that_exists_are_attention_as_well():
     assert found("attention-fallback", fast(first, softmax, into))
 
 
+def test_one_product_before_a_softmax_is_no_attention():
+    """An einsum whose result goes through a softmax: all its sizes are equal."""
+    product, softmax, _ = attention(size=128)
+    assert found("attention-fallback", fast(product, softmax)) == []
+    assert found("attention-fallback", fast(attrs.evolve(product, count=2.0), softmax))
+
+
 def test_the_math_kernel_is_explained_by_the_dtype_that_it_was_given():
     cast = operation(
         "aten::copy_", "attention", 0.01e-3, tensors("float32", (32, 8, 128, 50)), SDPA

@@ -9,6 +9,7 @@ from made_up_quantised import FAST, mm, packed, quantised, with_row
 from made_up_results import CLEAN, HALF_CONV, NORM, comparison, conv, evidence, layer, other
 from precisionbench.diagnosis.accuracy import error_bound
 from precisionbench.diagnosis.diagnose import diagnosis_of
+from precisionbench.diagnosis.layers import layers_of_growth
 from precisionbench.diagnosis.work import known_flops
 from precisionbench.results import Agreement, TensorAgreement
 from precisionbench.results.claims import Claims
@@ -230,6 +231,32 @@ def test_layer_pairs_are_sorted_by_time():
     assert second.ratio == pytest.approx(10)
     assert first.obstacles
     assert (first.error, first.reference_error) == (2e-2, 1e-7)
+
+
+def own_code(*pairs: tuple[str, float, float]) -> tuple[LayerError, ...]:
+    """Errors of layers with that of their inputs: (path, of the input, of the output)."""
+    return tuple(LayerError(path, out, 1.0, 0, 1.0, given) for path, given, out in pairs)
+
+
+def test_an_error_that_was_there_before_a_layer_is_not_of_the_layer():
+    """A loop in forward between two layers: keeping the second in float32 would change nothing."""
+    layers = own_code(("a", 1e-3, 3e-3), ("b", 5.4e-2, 5.4e-2))
+    base = evidence(conv(1e-3, layer="a"), conv(1e-3, layer="b"), errors=errors(("", 1e-7)))
+    half = evidence(
+        conv(0.1e-3, "float16", HALF_CONV, layer="a"),
+        conv(0.1e-3, "float16", HALF_CONV, layer="b"),
+        errors=(*layers, *errors(("", 5.4e-2))),
+    )
+    found = diagnosis_of(comparison(base, half))
+    (precision,) = (p for p in found.precisions if p.row == "half")
+    assert "grows most in the model's own forward" in precision.reason
+    assert precision.keep == ()
+    assert precision.remedy.startswith("compute in float32 what the model's forward computes")
+
+
+def test_the_code_of_a_module_that_has_parts_is_kept_in_float32_with_them():
+    grown = own_code(("block.a", 0.0, 3e-3), ("block.b", 5e-2, 5.1e-2), ("c", 5.1e-2, 5.1e-2))
+    assert layers_of_growth(grown) == ("block", "block.a", "block.b")
 
 
 def test_an_inaccurate_row_gets_layers_to_keep_in_float32_with_their_cost():

@@ -27,11 +27,13 @@ from precisionbench.cli.thresholds import exit_if_missed
 from precisionbench.doctor.examine import Examination
 from precisionbench.errors import OutputError
 from precisionbench.results.progress import OnProgress, Progress
+from precisionbench.scriptcheck.events import Ending
 from precisionbench.testing.thresholds import parse as parse_threshold
 from terminals import running
 from test_doctor import healthy
 from test_gap import SQUARE
 from test_gap import run as gap_run
+from test_safe_text import plain_check
 
 MODEL = """
 import torch
@@ -64,6 +66,9 @@ COMMANDS = (
     *("compare", "explain", "ladder", "tune", "show"),
     *("diff", "published", "backends", "examine", "check"),
 )  # fmt: skip
+
+
+pytestmark = pytest.mark.usefixtures("listed_once")
 
 
 @pytest.fixture
@@ -626,6 +631,7 @@ def test_a_second_ctrl_c_names_the_journal_of_the_finished_rounds(here):
     assert not Path("r.json").exists()
 
 
+@pytest.mark.slow  # measures in a process of its own
 def test_a_ctrl_c_while_a_backend_hangs_leaves_nothing(here):
     hanging = ("compare", "cli_models:hanging", "-b", "eager", "--device", "cpu")
     with running(*hanging, "--replicas", "1", "-o", "r.json") as terminal:
@@ -757,25 +763,18 @@ BAD = {
     "examine": ("--device", "tpu9"),
     "check": ("nothing.py",),
 }
-GOOD_SCRIPT = """
-import time, torch
-print("from the script")
-model, x = torch.nn.Linear(8, 8), torch.rand(2, 8)
-for _ in range(20):
-    model(x)
-"""
 
 
 @pytest.fixture
 def ready(here, saved) -> Path:
     """The working directory with a result and a script."""
-    (here / "good.py").write_text(GOOD_SCRIPT)
+    (here / "good.py").touch()
     return here
 
 
 @pytest.fixture
 def measured_at_once(monkeypatch):
-    """The doctor, `tune` and ladders report progress and have their results at once.
+    """The doctor, `check`, `tune` and ladders have their results at once, and report progress.
 
     Their own tests measure them.
     """
@@ -790,6 +789,8 @@ def measured_at_once(monkeypatch):
 
     monkeypatch.setattr("precisionbench.measure.compare.compare_with", measured(ladder_rows))
     monkeypatch.setattr("precisionbench.doctor.examine.examine", measured(examination))
+    checked = attrs.evolve(plain_check(), breaches=(), ending=Ending("finished", 0))
+    monkeypatch.setattr("precisionbench.scriptcheck.check.check", lambda *_, **__: checked)
     tuned = pb.Tuned(tuning_data())
     monkeypatch.setattr("precisionbench.workflows.tuning.tune.tune", measured(tuned))
 
@@ -832,8 +833,6 @@ def test_a_missed_threshold_is_exit_code_1(ready):
 
 
 def test_no_measured_row_is_exit_code_3(ready, uncompiled):
-    (ready / "empty.py").write_text("print('no model here')\n")
-    assert run("check", "empty.py").exit_code == 3
     done = run("ladder", "cli_models:broken", "--device", "cpu", "--replicas", "1")
     assert done.exit_code == 3
     assert "off by one" in done.stderr
@@ -909,10 +908,7 @@ def test_no_color_is_respected(saved):
     assert not colours
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["show", "diff", "published", pytest.param("backends", marks=pytest.mark.slow), "explain"],
-)
+@pytest.mark.parametrize("command", ["show", "diff", "published", "backends", "explain"])
 def test_ascii_terminals_get_ascii(saved, command):
     args = {"show": (saved,), "diff": (saved, saved), "explain": (saved,)}.get(command, ())
     shown = CliRunner(charset="ascii").invoke(main, [command, *args]).stdout_bytes
@@ -954,8 +950,8 @@ def test_backends_are_completed_with_their_options_and_values():
     assert completed("compare", "m", "-b", "nothing:") == []
 
 
-def test_completed_options_are_those_of_the_backend():
-    for info in pb.list_backends():
+def test_completed_options_are_those_of_the_backend(list_once):
+    for info in list_once():
         offered = completed("compare", "m", "-b", f"{info.name}:")
         names = {word.partition(":")[2].partition("=")[0] for word in offered}
         assert names == set(info.options), info.name

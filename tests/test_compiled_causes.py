@@ -6,6 +6,7 @@ import attrs
 import pytest
 
 from made_up_results import CAST, CLEAN, H100, comparison, conv, evidence, findings, other
+from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.findings import FindingStatus
 from precisionbench.results import Passes
 from precisionbench.results.evidence import COMPILED_GRAPH, Operation
@@ -72,6 +73,33 @@ def test_a_row_that_compiled_nothing_is_counted_with_its_reason():
     (found,) = findings(data, "graph-breaks")
     assert found.status is FindingStatus.CONFIRMED
     assert found.reason == "graph break in loop"
+
+
+@pytest.mark.parametrize(
+    ("reason", "remedy"),
+    [
+        (
+            "Skip inlining `torch.compiler.disable()`d function: Skip inlining function <function "
+            "Net.f at 0x7f766ef86340> since it was wrapped with `torch.compiler.disable`",
+            "remove torch.compiler.disable",
+        ),
+        ("Unsupported Tensor.item() call with capture_scalar_outputs=False", "replace .item()"),
+        ("Data dependent operator: `aten._local_scalar_dense.default`", "replace .item(), .tolist"),
+        ("Data-dependent branching: Detected data-dependent branching", "torch.where"),
+        ("Dynamic shape operator: `aten.nonzero.default`'s output shape", "by masks"),
+        ("torch.jit.script/freeze modules unsupported", "replace scripted modules"),
+        ("trace builtin operator `print` with argument types", "remove print"),
+        ("Failed to convert args/kwargs to proxy", "remove what breaks the graph"),
+    ],
+)
+def test_the_remedy_is_that_of_the_reason_and_names_no_address(reason, remedy):
+    """An address differs in each process, and files of earlier versions hold some."""
+    data = compiled(in_graph(0.2e-3), outside(0.2e-3), graph_breaks=1, graph_break_reasons=[reason])
+    (found,) = findings(data, "graph-breaks")
+    assert remedy in found.remedy
+    assert found.remedy.count("fullgraph=true") == 1
+    label = diagnosis_of(data).labels[1]
+    assert "0x" not in found.reason + label.reason
 
 
 def test_rows_of_other_engines_have_no_graphs_to_break():
@@ -143,6 +171,7 @@ def test_on_a_cpu_the_profile_shows_what_the_checks_take():
     assert found.factor.high == pytest.approx(2, rel=0.01)  # as fast as eager
     assert found.proposed == ""
     assert found.alternatives == ("larger-batch",)
+    assert "CUDA graph" not in found.remedy  # a CPU has none
 
 
 def test_slow_compiled_code_is_not_blamed_on_the_checks():

@@ -266,7 +266,7 @@ def test_the_public_classes_are_found():
 def test_every_public_object_is_short_at_a_prompt(kind):
     found = [one for known, ones in instances().items() if issubclass(known, kind) for one in ones]
     assert found, f"results() has no {kind.__name__}: add one"
-    for one in found:
+    for one in found[:: 1 + len(found) // 200]:  # of thousands of operations and kernels, some
         lines = repr(one).splitlines()
         assert 1 <= len(lines) <= 10
         assert len(repr(one)) < 2000

@@ -107,6 +107,20 @@ def test_float64_in_a_float32_row_is_found_with_its_share():
     assert found.evidence[0].value == pytest.approx(0.5, rel=0.03)
 
 
+@pytest.mark.parametrize(
+    ("default", "remedy"),
+    [
+        ("float64", "remove torch.set_default_dtype(torch.float64)"),
+        ("float32", "create constants in the dtype"),
+    ],
+)
+def test_a_default_dtype_that_forward_has_set_is_named(default, remedy):
+    seen = evidence(conv(0.5e-3), pointwise("aten::add", CAST, 0.5e-3, ("float32", "float64")))
+    row = {"flags": {"default_dtype": default}}
+    (found,) = findings(comparison(seen, CLEAN["half"], base_row=row), "wider-dtype")
+    assert found.remedy.startswith(remedy)
+
+
 X, WIDE = Tensor((32, 64), "float16"), Tensor((32, 64), "float32")
 TO = ("aten::_to_copy", "aten::to")
 MATH = "aten::_scaled_dot_product_attention_math"

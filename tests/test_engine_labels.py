@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from made_up_results import CLEAN, HALF_CONV, comparison, conv, conv_on_a_cpu, evidence
+from made_up_results import (
+    CLEAN,
+    HALF_CONV,
+    comparison,
+    conv,
+    conv_on_a_cpu,
+    evidence,
+    on_a_cpu,
+)
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.findings import Label
 from precisionbench.results.claims import Claims
-from precisionbench.results.evidence import Evidence
+from precisionbench.results.evidence import COMPILED_GRAPH, Evidence, Tensor
 
 COMPILED = {
     "graphs": 1,
@@ -151,3 +159,17 @@ def test_a_model_that_is_compiled_by_itself_is_noted_beside_its_label():
         "eager: 90% of the profiled time is in graphs that the model compiles by itself "
         "(torch.compile)"
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"), [("aten::transpose", "unknown"), ("aten::mul", "false")]
+)
+def test_views_of_an_input_that_are_made_after_the_graph_are_no_work_outside_of_it(name, verdict):
+    around = "Torch-Compiled Region: 0/0"
+    seen = evidence(
+        on_a_cpu(COMPILED_GRAPH, 1e-6),
+        on_a_cpu(around, 10e-6),
+        on_a_cpu(name, 3e-6, Tensor((8, 64), "float16"), parents=(around,)),
+        compiled_share=0.25,
+    )
+    assert label(seen=seen, on_gpu=False).verdict == verdict

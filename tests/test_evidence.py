@@ -95,6 +95,7 @@ def test_no_large_library_is_imported_to_profile_a_call():
         assert found.flops == 2**19 and found.operations and not found.unknown, found
         assert layer_outputs_in_float64(workload)
         model, x = model.half(), x.half() * 6e4
+        model.weight.data.fill_(1)  # so that each sum overflows, whatever the random numbers are
         found = collect_evidence(lambda: model(x), 1e-3, workload, model)
         assert overflows_of(lambda: model(x), model, found)
         assert not {"torch._dynamo", "triton", "sympy"} & {*sys.modules}
@@ -232,6 +233,30 @@ def test_each_layers_error_is_computed_against_float64(cnn, images):
     half = model.to(torch.bfloat16)
     coarse = layer_errors(lambda: half(images.bfloat16()), half, images.shape[0], expected)
     assert all(e.relative_l2 > 1e-4 for e in coarse if e.relative_l2)
+
+
+def test_the_error_of_a_layers_input_is_that_of_the_code_before_it():
+    class Summing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 8)
+
+        def forward(self, x):
+            y = self.first(x)
+            for _ in range(40):
+                y = y + 1e-3 * y  # each sum is rounded to what it was
+            return self.last(y)
+
+    model, x = Summing(), torch.randn(64, 8)
+    expected = layer_outputs_in_float64(resolve(model, x, device="cpu", seed=0))
+    half = model.to(torch.bfloat16)
+    with torch.inference_mode():
+        found = layer_errors(lambda: half(x.bfloat16()), half, 64, expected)
+    first, last, whole = found
+    assert (first.path, last.path, whole.path) == ("first", "last", "")
+    assert first.input_relative_l2 < 5e-3
+    assert last.input_relative_l2 > 2e-2
+    assert whole.input_relative_l2 is None
 
 
 def test_errors_are_right_where_tensor_cpu_is_patched_to_cast(cnn, images, monkeypatch):
@@ -486,7 +511,7 @@ def test_with_integer_outputs_only_layers_are_compared():
     expected = layer_outputs_in_float64(
         resolve(Classes(), torch.randn(16, 8), device="cpu", seed=0)
     )
-    assert list(expected) == ["body"]
+    assert list(expected) == ["body (input)", "body"]
 
 
 class Filter(nn.Module):

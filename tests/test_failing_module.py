@@ -120,23 +120,23 @@ CASES = {
     "a quantised model": (
         nn.Sequential(torch.ao.nn.quantized.Quantize(1.0, 0, torch.quint8)),
         "of 0 (Quantize)",
-        "keep 0 in float32 (half:fp32_layers=0), ",
+        "keep 0 in float32 (half:dtype=bfloat16,fp32_layers=0), ",
     ),
     "a state made in forward": (
         Remembered(),
         "of r (LSTM), whose input is bfloat16, float32 and whose weights are bfloat16 (",
-        "keep r in float32 (half:fp32_layers=r), cast the input of r (LSTM) in the model",
+        "(half:dtype=bfloat16,fp32_layers=r), cast the input of r (LSTM) in the model",
     ),
     "NumPy": (nn.Sequential(InNumpy()), "of 0 (InNumpy) (", "NumPy has no bfloat16"),
     "after a cast": (
         nn.Sequential(linear(), Float(), linear()),
         "of 2 (Linear), whose input is float32 and whose weights are bfloat16 (RuntimeError",
-        "keep 2 in float32 (half:fp32_layers=2), cast the input of 2 (Linear) in the model",
+        "(half:dtype=bfloat16,fp32_layers=2), cast the input of 2 (Linear) in the model",
     ),
     "in a nested module": (
         nn.Sequential(nn.Sequential(linear(), nn.Sequential(Float(), nn.Conv1d(4, 4, 1)))),
         "of 0.1.1 (Conv1d), whose input is float32 and whose weights are bfloat16 (",
-        "(half:fp32_layers=0.1.1)",
+        "(half:dtype=bfloat16,fp32_layers=0.1.1)",
     ),
     "a plain attribute": (
         nn.Sequential(linear(), Table()),
@@ -156,7 +156,7 @@ CASES = {
     "complex weights": (
         nn.Sequential(linear(), Spectral()),
         "of 1 (Spectral), whose input is bfloat16 and whose weights are complex64 (",
-        "keep 1 in float32 (half:fp32_layers=1)",
+        "keep 1 in float32 (half:dtype=bfloat16,fp32_layers=1)",
     ),
     "another device": (
         nn.Sequential(linear(), TwoDevices(device="meta")),
@@ -173,6 +173,37 @@ def test_a_failure_names_the_module_and_what_does_not_fit(model, place, remedy):
     assert error.reason.startswith("the model failed in forward of ")
     assert place in error.reason
     assert remedy in error.remedy
+
+
+@pytest.mark.filterwarnings("ignore:the model's complex weights")
+def test_modules_of_the_same_class_that_would_fail_next_are_kept_in_float32_as_well():
+    error = failed(nn.Sequential(Spectral(), linear(), Spectral()))
+    assert "keep 0, 2 in float32 (half:dtype=bfloat16,fp32_layers=0+2)" in error.remedy
+    many = failed(nn.Sequential(*(Spectral() for _ in range(99))))
+    assert (
+        "keep 0 and 98 more of its class in float32 (half:dtype=bfloat16,fp32_layers=0)"
+        in many.remedy
+    )
+
+
+def test_the_row_that_keeps_layers_in_float32_has_the_dtype_of_the_row_that_failed():
+    error = failed(nn.Sequential(Float(), linear()), torch.float16)
+    assert "(half:fp32_layers=1)" in error.remedy  # float16 is the default of half
+
+
+def test_an_index_that_a_cast_has_rounded_is_named_as_such():
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.positions = nn.Buffer(torch.arange(1000.0))
+            self.table = nn.Embedding(1000, 16)
+
+        def forward(self, x):
+            return x + self.table(self.positions.long())
+
+    error = failed(Positions())
+    assert error.remedy.startswith(WRONG_DTYPE)
+    assert "keep indices in integer tensors" in error.remedy
 
 
 def test_a_number_out_of_range_is_named_as_such():

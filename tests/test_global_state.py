@@ -68,6 +68,15 @@ def test_the_fp32_precision_is_set_and_the_users_is_restored(steps, precision):
         assert during["mkldnn.matmul.fp32_precision"] == "ieee"
 
 
+def test_another_default_dtype_is_a_flag_and_no_patch_of_torch():
+    """It rebinds a class of torch."""
+    before = Functions.now()
+    with flags_restored():
+        torch.set_default_dtype(torch.float64)
+        assert before.changes() == []
+    assert torch.get_default_dtype() == torch.float32
+
+
 def test_flags_are_restored_after_an_error():
     before = read_flags()
 

@@ -144,21 +144,21 @@ def test_a_kept_worker_that_died_fails_its_experiment_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-    ("error", "note"),
+    ("launcher", "error", "note"),
     [
-        (ZeroDivisionError("oops"), "the experiments failed (ZeroDivisionError: oops)"),
-        (MeasurementError("it broke", "mend it"), "the experiments failed (it broke; mend it)"),
-        (KeyboardInterrupt(), "the experiments were interrupted"),
+        ("inline", ZeroDivisionError("oops"), "failed (ZeroDivisionError: oops)"),
+        ("inline", MeasurementError("it broke", "mend it"), "failed (it broke; mend it)"),
+        ("inline", KeyboardInterrupt(), "were interrupted"),
+        ("process", KeyboardInterrupt(), "were interrupted"),
     ],
 )
-@pytest.mark.parametrize("launcher", ["process", "inline"])
-def test_nothing_of_a_comparison_is_lost_when_its_experiments_fail(error, note, launcher):
+def test_nothing_of_a_comparison_is_lost_when_its_experiments_fail(launcher, error, note):
     def experimenter(*_: object) -> MadeExperiments:
         raise error
 
     comparison = compare(experimenter, launcher=launcher)
     assert len(comparison.results) == 2
-    assert pb.diagnose(comparison).notes[-1] == note
+    assert pb.diagnose(comparison).notes[-1] == f"the experiments {note}"
 
 
 def test_where_there_is_no_room_beside_kept_workers_new_ones_are_started():

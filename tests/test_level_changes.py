@@ -25,6 +25,7 @@ def positions(series: list[float], noise: float = NOISE) -> list[int]:
     return [one.position for one in level_changes(series, [noise**2] * len(series))]
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("place", range(1, 10))
 def test_a_change_of_3_percent_is_found_at_its_place(place):
     levels = [0.03 * (number >= place) for number in range(10)]
@@ -41,6 +42,7 @@ def test_a_single_outlier_within_the_series_is_no_change():
     assert positions(values(1, *[0.0] * 5, 0.03, *[0.0] * 4)) == []
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("hidden", [0.0, 0.01])
 def test_equal_values_have_few_false_alarms_even_if_they_vary_more_than_known(hidden):
     draw = random.Random(0)
@@ -64,6 +66,7 @@ def test_too_few_values_show_no_change(count):
     assert positions([0.0, 1.0, 1.0][:count]) == []
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize(
     ("name", "row"),
     [

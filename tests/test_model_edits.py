@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import parametrizations
 
 from precisionbench.errors import PreparationError
 from precisionbench.probes.denormals import denormal_share, denormals_of
@@ -14,6 +15,13 @@ from precisionbench.workflows.fused_attention import fusable_attention
 from precisionbench.workflows.model_edits import EDITS
 
 CPU = torch.device("cpu")
+spectral_norm = parametrizations.spectral_norm
+
+
+def old_weight_norm(layer: nn.Module) -> nn.Module:
+    """The function that torch deprecates, which computes the weight in a hook."""
+    with pytest.warns(FutureWarning):
+        return torch.nn.utils.weight_norm(layer)
 
 
 class Attention(nn.Module):
@@ -93,3 +101,18 @@ def test_denormal_weights_and_inputs_become_zero_and_paths_stay():
 def test_the_share_of_denormals(dtype, small, share):
     assert denormal_share(torch.tensor([small, 1.0, -small, -2.0], dtype=dtype)) == share
     assert denormal_share(torch.tensor([])) == 0.0
+
+
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, old_weight_norm, spectral_norm])
+def test_weights_that_are_computed_once_give_the_same_numbers(norm):
+    model, x = nn.Sequential(norm(nn.Linear(6, 5)), nn.ReLU()).eval(), torch.randn(3, 6)
+    expected = model(x)
+    changed, output = edited("weights-computed-once", model, x)
+    torch.testing.assert_close(output, expected)
+    assert [name for name, _ in changed.named_parameters()] == ["0.bias", "0.weight"]
+    assert not changed[0]._forward_pre_hooks
+
+
+def test_a_model_whose_weights_are_not_computed_has_nothing_to_compute_once():
+    with pytest.raises(PreparationError, match="no layer has weights"):
+        EDITS["weights-computed-once"](nn.Linear(2, 2), Inputs((torch.ones(2),)))

@@ -16,7 +16,6 @@ from precisionbench.testing import baselines
 from test_run_diff import run
 
 pytest_plugins = ("pytester",)
-pytestmark = pytest.mark.slow
 
 HEAD = """
 import os
@@ -81,6 +80,7 @@ def only_file(folder: str) -> Path:
 # --- measuring ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_test_measures_and_its_table_is_shown_at_the_end(nested):
     done = nested(
         """
@@ -102,6 +102,7 @@ def test_without_a_comparison_there_is_no_summary(nested):
     assert "= precisionbench =" not in text(nested("def test_it(): pass"))
 
 
+@pytest.mark.slow
 def test_a_failed_assertion_has_its_reason_and_the_table_is_shown(nested):
     done = nested(
         """
@@ -142,6 +143,7 @@ def test_other(precision_benchmark): tiny(precision_benchmark)
     assert 'write @pytest.mark.precision_device("cuda")' in text(done)
 
 
+@pytest.mark.slow
 def test_the_marked_device_is_used(nested):
     done = nested(
         """
@@ -153,6 +155,7 @@ def test_it(precision_benchmark):
     done.assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_pytest_and_not_only_the_row(pytester):
     pytester.makepyfile(
         test_speed=HEAD
@@ -185,6 +188,7 @@ def test_comparisons_are_saved_also_if_the_test_fails(nested):
     assert pb.load(file)["eager"]
 
 
+@pytest.mark.slow
 def test_two_comparisons_of_one_test_have_a_file_each(nested):
     nested(f"{MEASURES}\n    tiny(precision_benchmark)", "--precisionbench-output", "out")
     names = sorted(file.name for file in Path("out").iterdir())
@@ -213,6 +217,7 @@ def test_a_folder_that_cannot_be_made_is_an_error_before_measuring(nested, optio
     assert "Linear, batch 4" not in text(done)
 
 
+@pytest.mark.slow
 def test_a_test_that_is_run_again_replaces_its_own_result(nested, pytester):
     pytester.makeconftest(
         """
@@ -255,6 +260,7 @@ def test_it(precision_benchmark):
 """
 
 
+@pytest.mark.slow
 def test_a_missing_baseline_is_reported_and_saved_only_on_request_by_a_passing_test(
     nested, monkeypatch
 ):
@@ -271,6 +277,7 @@ def test_a_missing_baseline_is_reported_and_saved_only_on_request_by_a_passing_t
     assert pb.load(only_file("b"))["eager"]
 
 
+@pytest.mark.slow
 def test_a_test_is_compared_with_its_baseline(nested):
     """The same code is taken for slower than it was where the baseline's times are wrong."""
     options = ("--precisionbench-baselines", "b", "--precisionbench-save")
@@ -297,6 +304,7 @@ def rewrite(file: Path, change) -> None:
     file.write_text(json.dumps(document))
 
 
+@pytest.mark.slow
 def test_a_baseline_under_other_conditions_is_refused(nested):
     options = ("--precisionbench-baselines", "b", "--precisionbench-save")
     nested(MEASURES, *options)
@@ -336,6 +344,7 @@ def test_the_result_of_a_baseline_is_a_sentence(tmp_path):
     assert pb.load(file) == slower
 
 
+@pytest.mark.slow
 def test_a_run_of_too_few_rounds_does_not_become_a_baseline(tmp_path):
     file, data = tmp_path / "baselines" / "b.json", run(1, 1)
 
@@ -367,6 +376,7 @@ ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples/in_ci/test_precision.py"
 
 
+@pytest.mark.slow
 def test_the_example_runs_and_needs_a_gpu_for_one_half(pytester):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU; the test marked gpu runs the whole example")
@@ -376,6 +386,7 @@ def test_the_example_runs_and_needs_a_gpu_for_one_half(pytester):
     done.assert_outcomes(passed=1, skipped=1)
 
 
+@pytest.mark.slow
 @pytest.mark.gpu
 def test_the_example_passes_on_a_gpu(pytester):
     pytester.makepyfile(test_precision=EXAMPLE.read_text())
@@ -397,6 +408,7 @@ def squeezed(text: str) -> str:
 # --- beside others --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_workers_of_xdist_measure_one_at_a_time_and_the_summary_is_whole(pytester):
     pytester.makepyfile(
         test_speed=HEAD
@@ -422,6 +434,7 @@ def test_it(precision_benchmark, number, request):
     assert len(list((pytester.path / "out").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_loading_the_plugin_loads_nothing_heavy(pytester):
     pytester.makepyfile(
         """
@@ -441,6 +454,7 @@ def test_it(request):
     )
 
 
+@pytest.mark.slow
 def test_the_plugin_can_be_disabled(nested):
     done = nested(MEASURES, "-p", "no:precisionbench")
     done.assert_outcomes(errors=1)

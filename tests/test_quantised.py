@@ -29,14 +29,16 @@ from made_up_quantised import (
     relu,
     with_row,
 )
-from made_up_results import comparison, conv, evidence, findings, layer
+from made_up_results import H100, comparison, conv, evidence, findings, layer
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.facts import Facts, facts_of_rows
+from precisionbench.diagnosis.findings import Finding
 from precisionbench.diagnosis.quantised import Quantisation
 from precisionbench.model.workload import resolve
 from precisionbench.probes.profiler import collect_evidence
 from precisionbench.results import ComparisonData
 from precisionbench.results.claims import EAGER, Claims
+from precisionbench.results.environment import Gpu
 from precisionbench.results.evidence import Evidence, Kernel, Tensor
 
 CAUSES = set(PLANTED_QUANTISED)
@@ -167,6 +169,45 @@ def test_a_weight_only_kernel_that_does_not_pay_is_explained_and_one_that_does_i
     (finding,) = findings(quantised(kernel), "dequantised-weights")
     assert "small batches only" in finding.reason
     assert found(quantised(kernel, **FAST)) == set()
+
+
+PACK_MM = {
+    "int8": ("aten::_weight_int8pack_mm", (WEIGHT, "int8")),
+    "int4": ("aten::_weight_int4pack_mm", ((64, 4, 32, 4), "int32")),
+}
+
+
+def slow_kernel(stored: str, gpu: Gpu | None, slower: float = 25.0) -> Finding:
+    """The finding of a row whose kernels read the weights, `slower` times the row in floats."""
+    name, weight = PACK_MM[stored]
+    kernel = operation(name, slower * 0.9e-3, (X, "bfloat16"), weight)
+    data = weight_only(kernel, times_s=(1e-3, slower * 1e-3))
+    environment = attrs.evolve(data.environment, gpu=gpu)
+    (finding,) = findings(attrs.evolve(data, environment=environment), "dequantised-weights")
+    return finding
+
+
+@pytest.mark.parametrize("stored", PACK_MM)
+@pytest.mark.parametrize("gpu", [H100, None])
+def test_weight_only_kernels_that_are_much_slower_are_said_to_be_made_for_a_few_rows(stored, gpu):
+    finding = slow_kernel(stored, gpu)
+    assert "written for a few rows of activations" in finding.reason
+    assert "25 times as long as eager" in finding.reason
+    assert "small batches" not in finding.reason + finding.remedy
+    assert "int8-dynamic" in finding.remedy
+
+
+def test_on_a_gpu_nobody_is_advised_to_compile_int8_weights():
+    """torch.compile is what calls this kernel; the matmul that it replaces has tensor cores."""
+    for slower in (1.2, 25.0):
+        remedy = slow_kernel("int8", H100, slower).remedy
+        assert remedy.startswith("do not compile a row with int8 weights on a GPU")
+        assert "do not compile" not in slow_kernel("int8", None, slower).remedy
+        assert "do not compile" not in slow_kernel("int4", H100, slower).remedy
+    converted = weight_only(cast_weight(0.5e-3), mm())
+    data = attrs.evolve(converted, environment=attrs.evolve(converted.environment, gpu=H100))
+    (finding,) = findings(data, "dequantised-weights")
+    assert "torch.compile" not in finding.remedy
 
 
 def test_reference_code_explains_its_float_matmuls_and_conversions_alone():

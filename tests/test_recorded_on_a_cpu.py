@@ -30,6 +30,7 @@ EXPECTED = {
     "mkldnn-off": {("torch-settings", row) for row in BOTH},
     "no-denormals": set(),
     "one-thread": {("torch-settings", row) for row in BOTH},
+    "weight-norm": {("recomputed-weights", row) for row in ("eager", "half:dtype=bfloat16")},
 }
 LABELS = {
     "int8-first-layer": {"int8:way=first": "false"},

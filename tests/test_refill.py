@@ -33,7 +33,9 @@ ON_A_CPU = [
     ("autocast:dtype=bfloat16", 3e-2),
     pytest.param("compile:dtype=bfloat16,freezing=true", 3e-2, marks=pytest.mark.slow),
     pytest.param("onnxruntime:exporter=torchscript", 1e-5, marks=pytest.mark.onnxruntime),
-    pytest.param("onnxruntime:exporter=dynamo", 1e-5, marks=pytest.mark.onnxruntime),
+    pytest.param(
+        "onnxruntime:exporter=dynamo", 1e-5, marks=[pytest.mark.onnxruntime, pytest.mark.slow]
+    ),
     pytest.param("openvino", 1e-5, marks=pytest.mark.openvino),
     pytest.param("torchao", 5e-2, marks=pytest.mark.torchao),
     pytest.param("pt2e", 5e-2, marks=[pytest.mark.torchao, pytest.mark.slow]),

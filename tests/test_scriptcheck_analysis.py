@@ -34,6 +34,7 @@ for level in ["O1", "O0"]:
 """
 
 
+@pytest.mark.workers_counted
 def test_both_errors_are_suspected_without_gpu_and_apex(check_script):
     check = check_script(SCRIPT)
     assert check.ending.kind == "raised"

@@ -182,6 +182,7 @@ def test_copies_and_waits_in_the_loop_are_reported_with_their_line(check_simulat
     assert violation.evidence[0].value == 20
 
 
+@pytest.mark.workers_counted
 def test_uploads_of_data_that_is_loaded_in_the_timing_are_no_problem(check_simulated):
     source = SYNCHRONIZED.replace(
         "for _ in range(20):\n    model(x)",

@@ -89,11 +89,13 @@ class TestOperations:
         assert check.breaches == ()
         assert sum(timed.calls for timed in check.timed) == 400 * len(TIMERS)
 
+    @pytest.mark.workers_counted
     @pytest.mark.parametrize("timer", [TIMERS[0], TIMERS[4], TIMERS[5]])
     def test_constant_inputs_of_operations_are_found(self, check_script, timer):
         zeros = SETUP.replace("torch.rand(1024, 64)", "torch.zeros(1024, 64)")
         assert confirmed(check_script(zeros + timer)) == ["constant-inputs"]
 
+    @pytest.mark.workers_counted
     def test_gradients_that_are_not_used_are_found(self, check_script):
         source = around("for _ in range(400): out = F.linear(x, w)")
         source = source.replace("\ndef layers", "w.requires_grad_()\ndef layers")
@@ -109,6 +111,7 @@ class TestOperations:
         source = around("for _ in range(400): out = torch.exp(x * 1000)")
         assert confirmed(check_script(source)) == ["non-finite-outputs"]
 
+    @pytest.mark.workers_counted
     def test_what_is_no_work_of_torch_is_no_timing(self, check_script):
         codes = (
             "data = [torch.zeros(3).tolist() for _ in range(1000)]",
@@ -227,11 +230,13 @@ class TestTools:
         zeros = module.replace("torch.rand(1024", "torch.zeros(256")
         assert confirmed(check_script(zeros)) == ["constant-inputs"]
 
+    @pytest.mark.workers_counted
     def test_autorange_of_timeit_is_one_result(self, check_script):
         source = f"{SETUP}print(timeit.Timer('F.linear(x, w)', globals=globals()).autorange())\n"
         (timed,) = check_script(source).timed
         assert timed.timings == 1
 
+    @pytest.mark.workers_counted
     def test_do_bench_is_one_timing_without_its_first_call(self, check_script):
         Path("triton").mkdir()
         Path("triton/__init__.py").touch()

@@ -18,6 +18,7 @@ def test_later_models_run_with_the_patches_of_an_earlier_one(check_script):
     assert "its parameters are float32 and its output bfloat16" in first.sights[0].says
 
 
+@pytest.mark.workers_counted
 def test_both_errors_of_the_founding_script(check_script):
     launching = "class Net(nn.Sequential):\n    def forward(self, x):\n        launch(0.004)\n"
     launching += "        return super().forward(x)\n"
@@ -57,6 +58,7 @@ def test_patches_without_effect_are_only_suspected(check_script):
     assert [violation.gate for violation in check.breaches] == ["leaked-patches"]
 
 
+@pytest.mark.workers_counted
 @pytest.mark.parametrize(
     ("levels", "victims"), [(["O1", "O0"], 1), (["O1", "O1"], 0), (["O2", "O0"], 0)]
 )

@@ -354,6 +354,7 @@ with torch.no_grad():
 """
 
 
+@pytest.mark.workers_counted
 def test_a_correct_script_of_these_styles_passes(check_script):
     check = check_script(CORRECT)
     assert check.breaches == ()
@@ -361,6 +362,7 @@ def test_a_correct_script_of_these_styles_passes(check_script):
     assert not any("please report it" in note for note in check.notes)
 
 
+@pytest.mark.workers_counted
 def test_the_faults_of_a_script_are_found_and_no_others(check_script):
     check = check_script(WRONG)
     rules = ["failed-calls", "float32-in-half", "gradients-on", "denormal-inputs"]

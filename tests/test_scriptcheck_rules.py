@@ -104,6 +104,7 @@ def test_a_mask_of_ones_beside_indices_is_no_constant_input(check_script):
     ) == ["constant-inputs"]
 
 
+@pytest.mark.workers_counted
 def test_training_may_be_timed_in_training_mode_and_with_gradients(check_script):
     source = CLEAN.replace(".eval()", "").replace("torch.no_grad()", "torch.enable_grad()")
     source = source.replace("output = model(x)", "model(x).sum().backward()")
@@ -129,6 +130,7 @@ print(sorted(times)[200])
     assert {violation.gate for violation in check.breaches} <= {"no-warm-up", "too-short"}
 
 
+@pytest.mark.workers_counted
 def test_too_many_readings_are_reported_in_a_note(check_script):
     source = CLEAN.replace(
         "for _ in range(40):", "for _ in range(11000): time.time()\n        for _ in [1]:"
@@ -138,6 +140,7 @@ def test_too_many_readings_are_reported_in_a_note(check_script):
     assert any("more readings of clocks were not recorded" in note for note in check.notes)
 
 
+@pytest.mark.workers_counted
 def test_an_error_of_the_observation_does_not_reach_the_script(check_script):
     source = CLEAN.replace(
         "def net",

@@ -7,6 +7,13 @@ import pytest
 from scripts import confirmed
 from timing_styles import STYLES
 
+# What runs in the processes of these scripts, and in those of no others.
+COUNTED = ("torch.utils.benchmark", "torch.compile")
+TWINS = [
+    pytest.param(style, id=name, marks=[pytest.mark.workers_counted] if name in COUNTED else [])
+    for name, style in STYLES.items()
+]
+
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
@@ -18,7 +25,7 @@ def test_a_correct_script_passes_without_a_problem_or_a_suspicion(check_script, 
     assert check.timed
 
 
-@pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
+@pytest.mark.parametrize("style", TWINS)
 def test_the_fault_of_a_wrong_twin_is_found_and_no_other(check_script, style):
     check = check_script(style.wrong)
     assert check.ending.is_complete

@@ -101,6 +101,7 @@ threading.Thread(target=later).start()
         ending = check_script(SETUP + pool).ending
         assert (ending.kind, ending.code, ending.says) == ("raised", 1, "OSError: no")
 
+    @pytest.mark.workers_counted
     def test_a_forked_process_that_runs_on_writes_nothing(self, check_script):
         source = """
 import os
@@ -171,10 +172,12 @@ class TestChildProcesses:
         (note,) = [n for n in check.notes if "not observed" in n]
         assert note.startswith("child processes of the script (2 by multiprocessing at script.py:8")
 
+    @pytest.mark.workers_counted
     def test_a_short_command_is_not_reported(self, check_script):
         source = SETUP + "import subprocess\nprint(subprocess.check_output(['uname']))\n"
         assert not [note for note in check_script(source).notes if "child process" in note]
 
+    @pytest.mark.workers_counted
     def test_a_data_loader_is_reported_with_its_workers(self, check_script):
         source = """
 from torch.utils.data import DataLoader

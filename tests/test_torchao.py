@@ -18,6 +18,7 @@ import precisionbench as pb
 from engine_rows import Prepares, profiled_label
 from made_up_results import CLEAN, comparison
 from precisionbench.backends import Prepared
+from precisionbench.backends.rungs import Capabilities
 from precisionbench.backends.stored_weights import stored_dtype
 from precisionbench.backends.torchao import TorchAo
 from precisionbench.diagnosis.diagnose import diagnosis_of
@@ -194,6 +195,15 @@ def test_a_resnet_is_no_quantised_row_because_its_convolutions_stay_in_float(pre
         label = profiled_label(found)
     assert label.verdict == "false"
     assert "in bfloat16 (the first: conv1)" in label.sentence
+
+
+@pytest.mark.parametrize(("device", "compiled"), [("cuda", False), ("cpu", None)])
+def test_tune_compiles_int8_weights_only_where_the_compiled_kernel_is_fast(device, compiled):
+    """On a GPU torch.compile calls a kernel without tensor cores."""
+    offered = TorchAo.tuning_options(Capabilities(device, (9, 0)))
+    (weight_only,) = [one for one in offered.then if one["precision"] == "int8-weight-only"]
+    assert weight_only.get("compile") is compiled
+    assert all(options["compile"] for options in offered.first)
 
 
 @real

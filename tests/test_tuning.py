@@ -18,9 +18,12 @@ from torch import nn
 import precisionbench as pb
 from made_up_tuning import tuning_data
 from precisionbench.errors import IncomparableError, SpecError, WorkloadError
+from precisionbench.measure import availability
 from precisionbench.model.workload import resolve
 from precisionbench.results.tuning import BEST, FINALIST, INACCURATE, Target
 from precisionbench.workflows.tuning.target import differences
+
+pytestmark = pytest.mark.usefixtures("listed_once")
 
 PLANTED = """
     import contextlib
@@ -100,17 +103,19 @@ def test_an_inaccurate_configuration_never_wins_and_a_tie_is_a_tie(install, mlp,
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory) -> pb.Tuned:
+def tuned(tmp_path_factory, list_once) -> pb.Tuned:
     torch.manual_seed(0)
     features = torch.randn(64, 512, generator=torch.Generator().manual_seed(1))
-    return pb.tune(
-        Mlp().eval(),
-        features,
-        include=["eager", "half:dtype=bfloat16"],
-        budget_s=25,
-        device="cpu",
-        journal=tmp_path_factory.mktemp("tune") / "journal.jsonl",
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(availability, "list_backends", list_once)
+        return pb.tune(
+            Mlp().eval(),
+            features,
+            include=["eager", "half:dtype=bfloat16"],
+            budget_s=25,
+            device="cpu",
+            journal=tmp_path_factory.mktemp("tune") / "journal.jsonl",
+        )
 
 
 def test_the_result_says_what_was_chosen_with_its_interval_and_error(tuned):
@@ -234,21 +239,12 @@ def test_a_second_run_on_the_same_thing_is_the_result_of_the_first(tuned, featur
     assert time.monotonic() - begun_s < 25
 
 
-@pytest.mark.parametrize(
-    "engines",
-    [
-        pytest.param(["openvino:precision=fp32"], marks=pytest.mark.openvino),
-        pytest.param(
-            ["onnxruntime", "openvino:precision=fp32"],
-            marks=[pytest.mark.onnxruntime, pytest.mark.openvino, pytest.mark.slow],
-        ),
-    ],
-    ids=len,
-)
-def test_engines_are_tried_beside_pytorch(cnn, images, engines):
-    found = pb.tune(
-        cnn, images, include=engines, budget_s=20 * len(engines), device="cpu", journal=None
-    )
+@pytest.mark.slow  # a whole search
+@pytest.mark.onnxruntime
+@pytest.mark.openvino
+def test_engines_are_tried_beside_pytorch(cnn, images):
+    engines = ["onnxruntime", "openvino:precision=fp32"]
+    found = pb.tune(cnn, images, include=engines, budget_s=40, device="cpu", journal=None)
     outcomes = {trial.spec: trial.outcome for trial in found.trials}
     assert {spec.partition(":")[0] for spec in engines} <= outcomes.keys()
     assert set(outcomes.values()) <= {BEST, FINALIST, "slower", INACCURATE}, found.trials

@@ -219,7 +219,7 @@ def test_other_batch_sizes_are_part_of_the_space(asked, monkeypatch):
     assert json.loads(tune("--show-space", "--json").stdout)["batch_sizes"] == [1, 64]
 
 
-def test_the_space_of_this_machine_is_also_json(asked):
+def test_the_space_of_this_machine_is_also_json(asked, listed_once):
     done = tune("--show-space", "--json", "--device", "cpu", "--include", "half")
     document = json.loads(done.stdout)
     assert (document["format"], document["version"]) == ("precisionbench.tuning-space", 1)

@@ -466,6 +466,7 @@ def share_kept(noise: float, process_noise: float, searches: int) -> float:
     return sum(GRAPHED in {row.backend for row in one.data.results} for one in found) / searches
 
 
+@pytest.mark.uncounted
 def test_the_fastest_is_kept_although_processes_differ():
     assert share_kept(0.002, process_noise=0.1, searches=40) >= 0.95
 

@@ -21,6 +21,7 @@ _EMOJI_STYLE = "\ufe0f"  # asks for the emoji of the character before it
 _VIRAMA = 9  # combining class of the marks that join two consonants
 _MOST = 20_000  # characters of a line; more of them hide what stands after it
 _SLACK = 50  # for the words that say how much was cut
+_OBJECT_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{4,}")  # in its `repr`
 
 # Terminal, notebook and HTML
 
@@ -183,3 +184,12 @@ def csv_cell(value: object) -> object:
         value: text or a number.
     """
     return _FORMULA.sub(r"\1'", line(value).strip()) if isinstance(value, str) else value
+
+
+def without_addresses(text: str) -> str:
+    """A text without the addresses of objects, which `repr` adds and which differ in each process.
+
+    Args:
+        text: such as `<function f at 0x7f766ef86340>`.
+    """
+    return _OBJECT_ADDRESS.sub("", text)

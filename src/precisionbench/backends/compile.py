@@ -41,6 +41,7 @@ from precisionbench.errors import (
 from precisionbench.results.claims import Claims
 from precisionbench.results.dtypes import AMPERE, TF32
 from precisionbench.results.json_values import Json
+from precisionbench.safe_text import without_addresses
 from precisionbench.torchtools.failed_call import failure_of, misfit_in_eager
 from precisionbench.torchtools.global_state import (
     compilations,
@@ -284,7 +285,7 @@ def _explained(exc: BaseException, call: Callable[[], object]) -> Exception:
 
 def _first_line(text: object) -> str:
     """The first line of a reason, with torch's explanation of it where there is one."""
-    first, _, more = text_of(text).strip().partition("\n")
+    first, _, more = without_addresses(text_of(text).strip()).partition("\n")
     explanation = more.partition(_EXPLANATION)[2].partition("\n")[0].strip()
     return f"{first}: {explanation}"[:_REASON_LENGTH] if explanation else first
 

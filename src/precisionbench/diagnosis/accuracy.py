@@ -49,6 +49,7 @@ _NOT_FLOAT32 = (
 _NOTHING_TO_COMPARE = (
     "the float64 output is zero, infinite or NaN everywhere; use trained weights and finite inputs"
 )
+_OUTSIDE_OF_LAYERS = "compute in float32 what the model's forward computes outside of its layers"
 _OWN_FORWARD = "the model's own forward"
 
 
@@ -102,6 +103,8 @@ def _advice(verdict: _Verdict, facts: Facts, base: Facts | None) -> _Advice:
         return _Advice(for_inaccurate(facts.row, layers, base_is_accurate=accurate))
     keep, keep_s = layers_to_keep_in_float32(base, facts)
     remedy = for_inaccurate(facts.row, keep, base_is_accurate=True)
+    if not remedy and _worst_layer(facts) == "":
+        remedy = _OUTSIDE_OF_LAYERS
     return _Advice(remedy, keep, keep_s) if keeps_layers(facts.row) else _Advice(remedy)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from precisionbench.diagnosis.facts import Facts
+from precisionbench.diagnosis.parts import moves_nothing
 from precisionbench.results import BackendResult, ComparisonData
 from precisionbench.results.claims import EAGER
 from precisionbench.results.earlier_claims import claims_of
@@ -33,9 +34,20 @@ def has_graphs(facts: Facts) -> bool:
 
 def share_outside(facts: Facts) -> float:
     """The share of a call's time in operations that no compiled graph runs."""
+    return sum(o.time_s for o in _outside(facts)) / _whole_s(facts)
+
+
+def works_outside(facts: Facts) -> bool:
+    """Whether any work is outside of compiled graphs, as far as the profile names them.
+
+    An output that is a view of an input is made from it after the graph, without any work.
+    """
+    return not has_graphs(facts) or not all(map(moves_nothing, _outside(facts)))
+
+
+def _outside(facts: Facts) -> list[Operation]:
     operations = facts.evidence.operations
-    outside = [o for o in operations if not (_is_compiled_code(o) or _is_around(o))]
-    return sum(o.time_s for o in outside) / _whole_s(facts)
+    return [o for o in operations if not (_is_compiled_code(o) or _is_around(o))]
 
 
 def share_around(facts: Facts) -> float:

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
+from precisionbench.diagnosis.compiled import works_outside
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Indicator, Label
 from precisionbench.diagnosis.parts import is_matrix
 from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.json_values import Json
+from precisionbench.safe_text import without_addresses
 
 # Below this share of the time a deviation is a detail; from the other on the label is false.
 DETAIL, MOST = 0.05, 0.5
@@ -82,7 +84,7 @@ def _uncompiled(facts: Facts) -> Iterator[_Deviation]:
     if graphs == 0 and not (was_profiled and not facts.busy_s):  # else there was nothing to do
         says = f"no graph was compiled{_breaks(facts)}"
         yield _Deviation(engine, "false", "in eager PyTorch", says)
-    elif graphs and share is not None and 1 - share > DETAIL:
+    elif graphs and share is not None and 1 - share > DETAIL and works_outside(facts):
         verdict, ran = ("partly", "") if 1 - share < MOST else ("false", "mostly ")
         says = (
             f"{1 - share:.0%} of the profiled time is outside of the {graphs} compiled "
@@ -105,7 +107,7 @@ def _counted(details: Mapping[str, Json], count: str, reasons: str, name: str) -
     number, known = details.get(count), details.get(reasons)
     if not isinstance(number, int) or not number:
         return ""
-    first = f": {known[0]}" if isinstance(known, list) and known else ""
+    first = f": {without_addresses(str(known[0]))}" if isinstance(known, list) and known else ""
     return f"{number} {name}{'s' if number > 1 else ''}{first}"
 
 

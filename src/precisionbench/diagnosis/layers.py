@@ -41,9 +41,12 @@ def layer_pairs(base: Facts, other: Facts) -> tuple[LayerPair, ...]:
         other: another row of the same model.
 
     Returns:
-        The layers, sorted by their time in the other row.
+        The layers, sorted by their time in the other row. None where all time of that row belongs
+        to the whole model, so that there is nothing to compare with a layer.
     """
     ours, theirs = _time_by_layer(other), _time_by_layer(base)
+    if ours.keys() == {""} != theirs.keys():  # compiled code, whose kernels belong to no layer
+        return ()
     errors = {error.path: error.relative_l2 for error in other.evidence.errors}
     base_errors = {error.path: error.relative_l2 for error in base.evidence.errors}
     kinds = {layer.path: layer.kind for layer in base.evidence.layers}
@@ -57,7 +60,7 @@ def layer_pairs(base: Facts, other: Facts) -> tuple[LayerPair, ...]:
             time_s=own.time_s,
             kernel=own.kernel,
             dtype=work[path].dtype if path in work else "",
-            obstacles=work[path].obstacles if path in work else (),
+            obstacles=work[path].obstacles if path in work and other.on_gpu else (),
             error=errors.get(path),
             reference_error=base_errors.get(path),
         )
@@ -68,18 +71,36 @@ def layer_pairs(base: Facts, other: Facts) -> tuple[LayerPair, ...]:
 
 
 def error_growth(errors: Iterable[LayerError]) -> list[tuple[float, str]]:
-    """The increase of the error from one layer to the next, with the layer's path.
+    """The increase of the error in each layer, and in the code around it, with the path.
+
+    Where the error of a layer's input is known, what was added before is of the module that calls
+    the layer, and else of the layer.
 
     Args:
         errors: errors of modules in order; the model's own is ignored.
+
+    Returns:
+        Increases with paths; an empty path is the model's own forward.
     """
-    known = [(e.relative_l2, e.path) for e in errors if e.path and e.relative_l2 is not None]
-    before = [0.0, *(error for error, _ in known)]
-    return [(error - last, path) for last, (error, path) in zip(before, known, strict=False)]
+    grown: list[tuple[float, str]] = []
+    last = most = 0.0
+    for one in errors:
+        if not one.path or one.relative_l2 is None:
+            continue
+        if one.input_relative_l2 is not None:
+            last = one.input_relative_l2
+            grown.append((last - most, one.path.rpartition(".")[0]))
+        grown.append((one.relative_l2 - last, one.path))
+        last = one.relative_l2
+        most = max(most, last)
+    return grown
 
 
 def layers_of_growth(errors: Sequence[LayerError], most: int = 3) -> tuple[str, ...]:
-    """The layers without parts of their own in which the error grows most, the worst first.
+    """The modules in which the error grows most, the worst first.
+
+    They have no parts of their own, unless the error grows in their own code. There are none where
+    it grows most in the model's own forward, of which no layer can be kept in float32.
 
     Args:
         errors: errors of modules in order.
@@ -87,8 +108,9 @@ def layers_of_growth(errors: Sequence[LayerError], most: int = 3) -> tuple[str, 
     """
     parents = {error.path.rpartition(".")[0] for error in errors if error.path}
     growth = error_growth([error for error in errors if error.path not in parents])
-    grown = sorted((pair for pair in growth if pair[0] > 0), reverse=True)[:most]
-    return tuple(path for _, path in grown)
+    grown = sorted((pair for pair in growth if pair[0] > 0), reverse=True)
+    paths = list(dict.fromkeys(path for _, path in grown))
+    return () if paths[:1] == [""] else tuple([path for path in paths if path][:most])
 
 
 def layers_to_keep_in_float32(

@@ -114,6 +114,9 @@ _COMPUTES = frozenset(
         *("unique", "unique2", "quantile"),
     ]
 )
+# Modules that compute weights are under the first name in a path (`torch.nn.utils.parametrize`);
+# the operation that older code calls in a hook of the layer has the second.
+PARAMETRIZATIONS, _WEIGHT_NORM = "parametrizations", "_weight_norm"
 # Namespaces of PyTorch's own operations; what those of other libraries do is not known.
 _OF_PYTORCH = ("", "aten", "prims", "quantized", "quantized_decomposed", "torchao")
 _ADDING = (
@@ -244,6 +247,17 @@ def _is_pointwise(operation: Operation) -> bool:
         return bool(_COMPUTES.isdisjoint(name.split("_")))
     is_known = namespace in _OF_PYTORCH and name not in _NO_WORK
     return bool(name) and is_known and _COMPUTES.isdisjoint(name.split("_"))
+
+
+def moves_nothing(operation: Operation) -> bool:
+    """Whether it gives a tensor another shape, or allocates memory, and launches no kernel."""
+    return operation.short_name in _NO_WORK and not operation.kernels
+
+
+def computes_weights(operation: Operation) -> bool:
+    """Whether it computes a weight from other tensors: by its module, or by its name."""
+    is_of_weights = PARAMETRIZATIONS in operation.layer.split(".")
+    return is_of_weights or any(_WEIGHT_NORM in n for n in (operation.name, *operation.parents))
 
 
 def is_matrix(operation: Operation) -> bool:

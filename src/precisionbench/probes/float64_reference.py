@@ -38,6 +38,7 @@ ITEMS = 2
 _FIRST_ELEMENTS = 256
 _SAME_ERROR = 1e-6
 _LARGE_BYTES = 1 << 28  # of weights
+_INPUT = " (input)"  # after the path of a layer whose input is compared as well
 
 
 @attrs.frozen
@@ -76,7 +77,11 @@ def needs_every_item(outputs: LayerOutputs) -> bool:
     Args:
         outputs: of a call in another dtype.
     """
-    return any(one.nonfinite_in_all > one.nonfinite_count for one in outputs.values())
+    return any(
+        one.nonfinite_in_all > one.nonfinite_count
+        for path, one in outputs.items()
+        if not path.endswith(_INPUT)
+    )
 
 
 def layer_outputs_in_float64(
@@ -170,6 +175,9 @@ def layer_outputs(
 ) -> LayerOutputs:
     """The output of every module in a call, and of the call itself under an empty path.
 
+    Of modules without parts the input is there as well, so that what is wrong with an output can
+    be distinguished from what was wrong before.
+
     Args:
         call: one forward pass.
         module: the model behind it; None where its layers cannot be observed.
@@ -185,8 +193,12 @@ def layer_outputs(
         elif path in like:
             _sample(found, path, output, batch, lambda _: like[path].step)
 
-    def wrap(path: str, _: nn.Module, forward: Forward) -> Forward:
+    def wrap(path: str, part: nn.Module, forward: Forward) -> Forward:
+        has_parts = next(part.children(), None) is not None
+
         def sampled(*args: Any, **kwargs: Any) -> Any:
+            if not has_parts and path not in found:
+                sample(path + _INPUT, (args, kwargs))
             output = forward(*args, **kwargs)
             if path not in found:
                 sample(path, output)
@@ -203,7 +215,7 @@ def layer_outputs(
 
 def _samples_each(module: nn.Module | None) -> int:
     """How many elements of each output are compared: fewer where there are very many layers."""
-    parts = sum(1 for _ in module.modules()) if module is not None else 1
+    parts = 2 * sum(1 for _ in module.modules()) if module is not None else 1
     return min(_SAMPLES, max(_FEWEST_SAMPLES, _SAMPLES_IN_ALL // parts))
 
 
@@ -279,10 +291,15 @@ def layer_errors(
     """
     outputs = layer_outputs(call, module, batch, expected)
     folded = {path for path, part in module.named_modules() if is_folded(part)} if module else ()
-    return tuple(
-        _error(path, own, expected[path])
+    found = {
+        path: _error(path, own, expected[path])
         for path, own in outputs.items()
         if path in expected and expected[path].shape == own.shape and path not in folded
+    }
+    inputs = {path: found.pop(path).relative_l2 for path in list(found) if path.endswith(_INPUT)}
+    return tuple(
+        attrs.evolve(error, input_relative_l2=inputs.get(path + _INPUT))
+        for path, error in found.items()
     )
 
 

@@ -112,6 +112,7 @@ def device_of(gpu: Gpu) -> DeviceSpec | None:
     return found[0] if len(found) == 1 else None
 
 
+@cache
 def devices_named(name: str) -> tuple[DeviceSpec, ...]:
     """The devices that a name matches; several where the name is ambiguous.
 
@@ -127,6 +128,7 @@ def devices_named(name: str) -> tuple[DeviceSpec, ...]:
     return exact or tuple(d for d in all_devices() if re.search(d.pattern, name, re.IGNORECASE))
 
 
+@cache
 def name_key(name: str) -> str:
     """A device's name without maker, family, punctuation and remarks in brackets.
 

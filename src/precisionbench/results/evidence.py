@@ -140,6 +140,7 @@ class LayerError(Shown):
         max_abs: largest finite magnitude of its output.
         nonfinite_count: elements that are infinite or NaN here and finite in float64.
         reference_max_abs: largest magnitude in float64.
+        input_relative_l2: the same error of its first input; None where it was not compared.
     """
 
     path: str
@@ -147,6 +148,7 @@ class LayerError(Shown):
     max_abs: float
     nonfinite_count: int
     reference_max_abs: float
+    input_relative_l2: float | None = None
 
 
 @attrs.frozen(repr=False)

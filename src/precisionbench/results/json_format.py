@@ -20,7 +20,7 @@ from precisionbench.results.checked import WrongValueError, checked
 from precisionbench.results.claims import Claims
 from precisionbench.results.comparison_data import BackendFailure, BackendResult, ComparisonData
 from precisionbench.results.environment import Environment
-from precisionbench.results.evidence import Evidence, Operation
+from precisionbench.results.evidence import Evidence, LayerError, Operation
 from precisionbench.results.json_values import Json, described, parse_json
 from precisionbench.results.latency import known_noise_floor
 
@@ -47,6 +47,7 @@ _OMITTED: Mapping[type, tuple[str, ...]] = {
     Claims: ("weights",),
     Environment: ("cpu_flags",),
     Evidence: ("compiled_share", "profiled_s", "outside_s"),
+    LayerError: ("input_relative_l2",),
     BackendFailure: ("label", "model"),
     ComparisonData: ("options", "conditions", "study", "models", "references"),
 }

@@ -6,6 +6,7 @@ import torch
 
 from precisionbench.errors import ExecutionError, one_line, text_of
 from precisionbench.results.comparison_data import WRONG_DTYPE
+from precisionbench.results.dtypes import FLOAT16
 from precisionbench.torchtools.failing_module import FailingModule, failing_module_in_eager
 from precisionbench.torchtools.timer import Call
 
@@ -21,9 +22,11 @@ _ABOUT_DTYPES = (
     "only works on Float Tensor",  # modules that quantise
 )
 _ABOUT_RANGE = "without overflow"
+_ABOUT_INDICES = ("index out of range", "out of bounds")
 _ABOUT_NUMPY = "unsupported ScalarType BFloat16"
 # Parts of torch's messages about operands on different devices.
 _ABOUT_DEVICES = ("on the same device", "not on the expected device", "is on cpu", "on different")
+_LONGEST_PATHS = 100  # characters of the paths of modules that a remedy names
 _ABOUT_GRADIENTS = ("does not require grad", "Inference tensors")
 
 
@@ -82,6 +85,12 @@ def _remedy(exc: BaseException, where: FailingModule | None) -> str:
         return f"{WRONG_DTYPE}: NumPy has no bfloat16, so cast to float32 before .numpy()"
     if _is_about(exc, _ABOUT_DTYPES):
         return _dtype_remedy(where)
+    if where is not None and where.half and _is_about(exc, _ABOUT_INDICES):
+        return (
+            f"{WRONG_DTYPE}: an index that is stored as a floating-point number is rounded "
+            "(bfloat16 has all whole numbers to 256, float16 to 2048), so keep indices in integer "
+            "tensors"
+        )
     if _is_about(exc, _ABOUT_GRADIENTS):
         return "its forward needs gradients or changes tensors: add grad_mode=no_grad to the spec"
     return "run the model once on the same inputs without precisionbench"
@@ -99,5 +108,16 @@ def _dtype_remedy(where: FailingModule | None) -> str:
     if not where.half:
         return f"{WRONG_DTYPE}: {cast}"
     cast = cast if where.dtypes else f"compute it in float32 in forward of {where}"
-    keep = f"keep {where.path} in float32 (half:fp32_layers={where.path}), " if where.path else ""
-    return f"{WRONG_DTYPE}: {keep}{cast}, or use autocast"
+    return f"{WRONG_DTYPE}: {_keeping(where)}{cast}, or use autocast"
+
+
+def _keeping(where: FailingModule) -> str:
+    """To keep the module in float32, and those of its class, which would fail next."""
+    if not where.path:
+        return ""
+    paths = where.alike if len("+".join(where.alike)) <= _LONGEST_PATHS else (where.path,)
+    dtype = "" if where.half == FLOAT16 else f"dtype={where.half},"
+    option = f"half:{dtype}fp32_layers={'+'.join(paths)}"
+    others = len(where.alike) - len(paths)
+    more = f" and {others} more of its class" if others else ""
+    return f"keep {', '.join(paths)}{more} in float32 ({option}), "

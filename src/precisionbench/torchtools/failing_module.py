@@ -28,14 +28,17 @@ class FailingModule:
         kind: the module's class.
         dtypes: which dtypes of its input, weights and attributes differ; empty where none do.
         devices: the same of devices.
-        half: whether the model or its input has 16 bits.
+        half: the 16-bit dtype of the model or its input; empty where neither has 16 bits.
+        alike: paths of the modules of its class, itself among them; only of its own where the
+            class is one of torch's layers, since it is what this one was given that does not fit.
     """
 
     path: str
     kind: str
     dtypes: str = ""
     devices: str = ""
-    half: bool = False
+    half: str = ""
+    alike: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.path} ({self.kind})" if self.path else self.kind
@@ -63,7 +66,8 @@ def failing_module(error: BaseException) -> FailingModule | None:
         kind=type(module).__name__,
         dtypes=_differing(module, given, _real_dtype, lambda tensor: dtype_name(tensor.dtype)),
         devices=_differing(module, given, _device, _device),
-        half=any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in tensors),
+        alike=_alike(root, module),
+        half=_half_of(tensors),
     )
 
 
@@ -99,6 +103,22 @@ def _given(local: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _path(root: nn.Module, module: nn.Module) -> str:
     return next((path for path, one in root.named_modules() if one is module), "")
+
+
+def _half_of(tensors: list[torch.Tensor]) -> str:
+    """The first dtype of 16 bits among them."""
+    found = (t.dtype for t in tensors if t.dtype in (torch.float16, torch.bfloat16))
+    return next(map(dtype_name, found), "")
+
+
+def _alike(root: nn.Module, module: nn.Module) -> tuple[str, ...]:
+    kind = type(module)
+    is_layer = kind.__module__.startswith("torch.nn.")
+    return tuple(
+        path
+        for path, one in root.named_modules()
+        if one is module or (type(one) is kind and not is_layer)
+    )
 
 
 def _real_dtype(tensor: torch.Tensor) -> str:

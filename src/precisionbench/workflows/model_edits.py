@@ -10,6 +10,8 @@ import attrs
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import parametrize, remove_weight_norm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from precisionbench.backends.base import Backend, Prepared
 from precisionbench.errors import PreparationError
@@ -120,6 +122,27 @@ def _is_floating(value: object) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
+def compute_weights_once(model: nn.Module, inputs: Inputs) -> Edited:
+    """Replace weights that are computed from others in each call by what they are now.
+
+    Raises:
+        PreparationError: there are none.
+    """
+    found = 0
+    for module in list(model.modules()):
+        parametrized: Any = module.parametrizations if parametrize.is_parametrized(module) else {}
+        names = list(parametrized)
+        for name in names:
+            parametrize.remove_parametrizations(module, name)
+        old = [h for h in module._forward_pre_hooks.values() if isinstance(h, WeightNorm)]
+        for hook in old:
+            remove_weight_norm(module, hook.name)
+        found += len(names) + len(old)
+    if not found:
+        raise PreparationError("no layer has weights that are computed from others")
+    return model, inputs
+
+
 def flush_denormals(model: nn.Module, inputs: Inputs) -> Edited:
     """Set denormal weights and inputs to zero, and flush denormals on the CPU in each call."""
     for parameter in (*model.parameters(), *model.buffers()):
@@ -148,6 +171,7 @@ EDITS: dict[str, Callable[[nn.Module, Inputs], Edited]] = {
     "padded-channels": pad_channels,
     "random-inputs": randomize_inputs,
     "constants-cast": cast_constants,
+    "weights-computed-once": compute_weights_once,
     "flush-denormals": flush_denormals,
     "fused-attention": fuse_attention,
 }

@@ -22,6 +22,7 @@ _EFFICIENT = "_efficient_attention_forward"
 # Batched products, and the place of the first factor among their operands: a result that exists
 # already is the last operand.
 _PRODUCTS = {"bmm": 0, "baddbmm": 1}
+_PRODUCTS_EACH = 2  # of a softmax: Q K^T before it, and the product with V after it
 # Flash attention and cuDNN's attention need tensor cores of this compute capability.
 _FLASH_CAPABILITY = 8.0
 _FUSED_DIMENSIONS = 4
@@ -136,11 +137,14 @@ def _written_out(operations: list[Operation]) -> list[Operation]:
             continue
         first = [o for o in operations if _product_shape(o) == _flat(scores)]
         second = [o for o in operations if _product_operand(o) == _flat(scores)]
-        if first and second:
+        # Two products of the same shapes are one operation that is called twice.
+        products = {id(o): o for o in (*first, *second)}
+        is_enough = sum(o.count for o in products.values()) >= _PRODUCTS_EACH * softmax.count
+        if first and second and is_enough:
             on_scores = [
                 o for o in operations if o.inputs and _flat(o.inputs[0].shape) == _flat(scores)
             ]
-            return list({id(o): o for o in (*first, *second, *on_scores)}.values())
+            return list({**products, **{id(o): o for o in on_scores}}.values())
     return []
 
 

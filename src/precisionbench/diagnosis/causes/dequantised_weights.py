@@ -7,6 +7,8 @@ from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.quantised import Quantisation
 
 _LEAST_SHARE = 0.2
+# A row of at most this speed in floats is held up by its kernels, not by what it fails to save.
+_SLOW = 0.5
 
 
 def detect(context: CauseContext) -> CauseMatch | None:
@@ -35,6 +37,7 @@ def _converted(found: Quantisation, context: CauseContext) -> CauseMatch | None:
             Number("time in their matmuls and convolutions in floats", multiplying, "share"),
         ),
         without(converting),
+        remedy=_ACTIVATIONS if context.facts.on_gpu else "",
     )
 
 
@@ -44,10 +47,38 @@ def _inside(found: Quantisation, context: CauseContext) -> CauseMatch | None:
     if share < _LEAST_SHARE:
         return None
     return CauseMatch(
-        (Number("time in kernels that multiply 8-bit weights in floats", share, "share"),),
-        reason="they save memory traffic, which helps small batches only",
+        (Number("time in kernels that multiply quantised weights in floats", share, "share"),),
+        reason=_reason(context),
+        remedy=_remedy(found, context),
     )
 
+
+def _reason(context: CauseContext) -> str:
+    """Why its kernels do not pay: they save nothing here, or are made for a few rows."""
+    gain, floats = context.gain_of_8_bits, context.in_floats
+    if gain is None or floats is None or gain > _SLOW:
+        return "they save memory traffic, which helps small batches only"
+    return (
+        "these kernels are written for a few rows of activations; with this batch the call takes "
+        f"{1 / gain:.2g} times as long as {floats.row.backend}"
+    )
+
+
+def _remedy(found: Quantisation, context: CauseContext) -> str:
+    """What helps; on a GPU it is the compiler that chooses the kernel of 8-bit weights."""
+    is_int8 = any("_weight_int8pack" in work.operation.name for work in found.weight_only)
+    return f"{_UNCOMPILED}; or {_ACTIVATIONS}" if is_int8 and context.facts.on_gpu else _ACTIVATIONS
+
+
+_ACTIVATIONS = (
+    "quantise the activations too, for a matmul in 8 bits (torchao:precision=int8-dynamic,"
+    "compile=true, or float8 where the GPU has it); weight-only quantisation saves memory, and "
+    "time only with a few rows of activations"
+)
+_UNCOMPILED = (
+    "do not compile a row with int8 weights on a GPU: torch.compile replaces the conversion and "
+    "the matmul by a kernel without tensor cores (aten::_weight_int8pack_mm)"
+)
 
 CAUSE = Cause(
     "dequantised-weights",

@@ -41,7 +41,10 @@ def _match(context: CauseContext, row: BackendResult, eager: BackendResult) -> C
         return None
     gain = row.latency.value / min(best_s or own_s, eager_s)
     return CauseMatch(
-        tuple(numbers), Interval(gain, 1.0, gain) if gain > 1 else None, untestable=not on_gpu
+        tuple(numbers),
+        Interval(gain, 1.0, gain) if gain > 1 else None,
+        remedy="" if on_gpu else _ON_A_CPU,
+        untestable=not on_gpu,
     )
 
 
@@ -50,11 +53,13 @@ def _host_s(row: BackendResult, on_gpu: bool) -> float | None:
     return row.enqueue_s if on_gpu else row.latency.value
 
 
+_CHECKS = "checks before each compiled call take tens of microseconds"
+_ON_A_CPU = f"use a larger batch, or leave the model uncompiled; {_CHECKS}"
 CAUSE = Cause(
     "short-compiled-calls",
     "calls are too short for torch.compile to pay",
     "use a larger batch or a CUDA graph (cuda_graph=true, or mode=reduce-overhead), or leave the "
-    "model uncompiled; checks before each compiled call take tens of microseconds",
+    f"model uncompiled; {_CHECKS}",
     detect,
     "cuda-graph",
     alternatives=("larger-batch",),

@@ -40,13 +40,18 @@ def detect(context: CauseContext) -> CauseMatch | None:
     place = found[0].layer or "the model"
     casts = is_cast(found[0]) and not _caller(found[0])  # by the model's own code
     code = "the model" if found[0].place else place
+    is_default = facts.row.flags.get("default_dtype") == wide != FLOAT32
     return CauseMatch(
         (
             Number(f"time in {wide} operations", share, "share"),
             Number(f"{wide} operations per call", sum(o.count for o in found), "count"),
         ),
         without(sum(map(_saved_s, found)) / whole_s),
-        remedy=_OF_CASTS.format(wide=wide, place=code) if casts else "",
+        remedy=_OF_THE_DEFAULT.format(wide=wide)
+        if is_default
+        else _OF_CASTS.format(wide=wide, place=code)
+        if casts
+        else "",
         reason=f"first in {place} ({f'a cast to {wide}' if casts else found[0].name})",
         untestable=casts,
     )
@@ -112,6 +117,10 @@ def _has(operation: Operation, *dtypes: str) -> bool:
 _OF_CASTS = (
     "remove the cast to {wide} (`.to()`, `.double()`, `.float()`, or an array of NumPy) from "
     "forward of {place}, or cast back directly after the operation that needs it"
+)
+_OF_THE_DEFAULT = (
+    "remove torch.set_default_dtype(torch.{wide}), with which torch.zeros and other functions make "
+    "{wide} tensors, or give each of them the dtype of the tensors that it meets"
 )
 CAUSE = Cause(
     "wider-dtype",

@@ -56,6 +56,8 @@ _BOOKKEEPING = {
     "__annotations_cache__",
     "__doc__",
 }
+# `torch.set_default_dtype` rebinds this class; the default dtype is one of the flags.
+_STORAGE = "Storage"
 # TorchDynamo wraps a few functions for good when it is first used; that is torch's own doing, it
 # changes no result, and undoing it would break Dynamo.
 _TORCHS_OWN_WRAPPERS = ("torch._dynamo", "torch._compile")
@@ -63,7 +65,7 @@ _TORCHS_OWN_WRAPPERS = ("torch._dynamo", "torch._compile")
 
 def _is_relevant(name: str, before: object, after: object) -> bool:
     """Whether this change can change what a model computes."""
-    if name in _BOOKKEEPING:
+    if name in _BOOKKEEPING or name == _STORAGE:
         return False
     if before is _MISSING and isinstance(after, (types.ModuleType, str, int, float)):
         return False  # a submodule that was imported meanwhile, or torch's own bookkeeping
