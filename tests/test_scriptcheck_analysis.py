@@ -16,7 +16,7 @@ from precisionbench.scriptcheck.events import (
     Timing,
 )
 from precisionbench.scriptcheck.static_analysis import StaticFindings, analyze
-from precisionbench.scriptcheck.timed_regions import find_regions
+from precisionbench.scriptcheck.timed_regions import SourceLines, find_regions
 
 SCRIPT = """
 import time
@@ -201,7 +201,7 @@ def regions(
         tuple(Timing(a, b, b - a, None, place or Place("s.py", 100 + b)) for a, b in timings),
         Ending("finished", 0),
     )
-    found = find_regions(observations, frozenset({Place("s.py", 101)}))
+    found = find_regions(observations, SourceLines(compared=frozenset({Place("s.py", 101)})))
     return [(region.start.line, region.end.line) for region in found]
 
 

@@ -174,7 +174,7 @@ def timed_once_on_a_gpu(model: Model, calls: Calls, source: str = "") -> RuleCon
         Ending("finished", 0),
         gpu="GPU",
     )
-    regions = find_regions(observations, frozenset())
+    regions = find_regions(observations)
     return RuleContext(observations, regions, analyze(source, "s.py"))
 
 
@@ -200,7 +200,7 @@ def test_only_work_of_the_script_counts_as_pending(launched, pending_s, found):
         Ending("finished", 0),
         gpu="GPU",
     )
-    regions = find_regions(observations, frozenset())
+    regions = find_regions(observations)
     broken = violations(RuleContext(observations, regions, analyze("", "s.py")))
     assert [violation.gate for violation in broken if "sync" in violation.gate] == found
 
@@ -263,7 +263,7 @@ class TestTf32:
             models=(GPU_MODEL, half),
             spans=(Span(), Span((GPU_CALLS, half_calls)), Span()),
         )
-        regions = find_regions(observations, frozenset())
+        regions = find_regions(observations)
         (violation,) = violations(RuleContext(observations, regions, StaticFindings()))
         assert violation.gate == "tf32-baseline"
 

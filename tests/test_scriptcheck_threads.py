@@ -128,7 +128,7 @@ class TestCounts:
             spans = (Span(), *[Span(calls)] * (len(readings) - 1), Span())
             models = (Model("Net", PLACE, {"float32": 1}, "cpu"),)
             seen = Observations(models, readings, spans, timings, Ending("finished", 0))
-            return [region.count for region in find_regions(seen, frozenset())]
+            return [region.count for region in find_regions(seen)]
 
         first, second = reading(0), reading(1)
         assert regions((first, first), (timing(0, 1),)) == [70]

@@ -26,6 +26,7 @@ from precisionbench.scriptcheck.shares import shares
 from precisionbench.scriptcheck.static_analysis import StaticFindings, analyze
 from precisionbench.scriptcheck.text import summary, to_text
 from precisionbench.scriptcheck.timed_regions import (
+    SourceLines,
     TimedRegion,
     by_place,
     find_empty_regions,
@@ -95,9 +96,9 @@ def evaluate(script: str, source: str, observations: Observations) -> Check:
     """
     file = place_of((script, 0)).file
     static = analyze(source, file)
-    compared = _compared_places(file, static, observations)
-    regions = find_regions(observations, compared)
-    empty = find_empty_regions(observations, compared)
+    lines = _source_lines(file, static, observations)
+    regions = find_regions(observations, lines)
+    empty = find_empty_regions(observations, lines)
     context = RuleContext(observations, regions, static, empty)
     return Check(
         script=script,
@@ -111,15 +112,19 @@ def evaluate(script: str, source: str, observations: Observations) -> Check:
     )
 
 
-def _compared_places(
-    file: str, static: StaticFindings, observations: Observations
-) -> frozenset[Place]:
-    """Lines that only compare a reading, in the script and in its author's modules."""
-    places = [Place(file, line) for line in static.compared_lines]
+def _source_lines(file: str, static: StaticFindings, observations: Observations) -> SourceLines:
+    """What lines do with readings, in the script and in its author's modules."""
+    found = {file: static}
     for other in {reading.place.file for reading in observations.readings} - {file}:
-        found = analyze("".join(linecache.getlines(other)), other)
-        places += [Place(other, line) for line in found.compared_lines]
-    return frozenset(places)
+        found[other] = analyze("".join(linecache.getlines(other)), other)
+    return SourceLines(
+        frozenset(Place(name, line) for name in found for line in found[name].compared_lines),
+        frozenset(
+            (Place(name, start), Place(name, end))
+            for name in found
+            for start, end in found[name].subtracted_lines
+        ),
+    )
 
 
 def _source(name: str) -> str:

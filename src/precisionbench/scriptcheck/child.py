@@ -38,6 +38,7 @@ from precisionbench.scriptcheck.events import Ending, Observations, Place
 from precisionbench.scriptcheck.frames import UserFrames, place_of
 from precisionbench.scriptcheck.host_work import hook_pauses
 from precisionbench.scriptcheck.import_hook import after_import
+from precisionbench.scriptcheck.loop_values import loops_of
 from precisionbench.scriptcheck.timers import hook_timers
 from precisionbench.system.cpu_affinity import usable_cores
 
@@ -91,6 +92,7 @@ class _ObservedRun:
         hook_timers(self._log)
         self._processes.install()
         os._exit = self._write_and_exit  # type: ignore[assignment]
+        loops_of(script)  # not while a clock runs
         try:
             runpy.run_path(script, run_name="__main__")
         except SystemExit as exc:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from precisionbench.scriptcheck.derived_numbers import difference
 from precisionbench.scriptcheck.event_log import EventLog
 
 _SECONDS = ("perf_counter", "time", "monotonic", "process_time", "thread_time")
@@ -21,17 +22,21 @@ Clock = Callable[[], Any]
 
 
 class RecordedSeconds(float):
-    """A recorded reading in seconds, or in another unit once it was multiplied or divided."""
+    """A recorded reading in seconds, or in another unit once it was multiplied or divided.
+
+    `int()` gives a plain number, whatever `__int__` returns; the log notes it.
+    """
 
     log: EventLog
     number: int
     unit_s = 1.0
 
-    def __sub__(self, other: Any) -> float:
+    def __sub__(self, other: Any) -> Any:
         value = float.__sub__(self, other)
         if isinstance(other, RecordedSeconds):
             read_s = value * self.unit_s
             self.log.add_difference(other.number, self.number, read_s, sys._getframe(1))
+            return difference(self.log, value, read_s, other.number, self.number)
         return value
 
     def __neg__(self) -> Any:
@@ -43,6 +48,7 @@ class RecordedSeconds(float):
         if isinstance(other, RecordedSeconds) and self.unit_s < 0 < other.unit_s:
             read_s = value * other.unit_s
             self.log.add_difference(self.number, other.number, read_s, sys._getframe(1))
+            return difference(self.log, value, read_s, self.number, other.number)
         return value
 
     def __mul__(self, factor: Any) -> Any:
@@ -54,8 +60,18 @@ class RecordedSeconds(float):
         value = float.__truediv__(self, divisor)
         return value if value is NotImplemented else _scaled(self, value, 1 / divisor)
 
+    def __floordiv__(self, divisor: Any) -> Any:
+        value = float.__floordiv__(self, divisor)
+        return value if value is NotImplemented else _scaled(self, value, 1 / divisor)
+
     def __round__(self, digits: Any = None) -> Any:
         return _scaled(self, float.__round__(self, digits), 1)
+
+    def __int__(self) -> int:
+        _note_conversion(self)
+        return float.__int__(self)
+
+    __trunc__ = __floor__ = __int__
 
     def __reduce__(self) -> tuple[Any, ...]:
         return float, (float(self),)
@@ -68,19 +84,37 @@ class RecordedNanoseconds(int):
     number: int
     unit_s = 1e-9
 
-    def __sub__(self, other: Any) -> int:
+    def __sub__(self, other: Any) -> Any:
         value = int.__sub__(self, other)
         if isinstance(other, RecordedNanoseconds):
             read_s = value * self.unit_s
             self.log.add_difference(other.number, self.number, read_s, sys._getframe(1))
+            return difference(self.log, value, read_s, other.number, self.number)
         return value
 
+    def __mul__(self, factor: Any) -> Any:
+        return _scaled(self, int.__pos__(self) * factor, factor)
+
+    __rmul__ = __mul__
+
     def __truediv__(self, divisor: Any) -> Any:
-        value = int.__truediv__(self, divisor)
-        return value if value is NotImplemented else _scaled(self, value, 1 / divisor)
+        return _scaled(self, int.__pos__(self) / divisor, 1 / divisor)
+
+    def __floordiv__(self, divisor: Any) -> Any:
+        return _scaled(self, int.__pos__(self) // divisor, 1 / divisor)
+
+    def __int__(self) -> int:
+        _note_conversion(self)
+        return int.__int__(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return int, (int(self),)
+        return int, (int.__int__(self),)
+
+
+def _note_conversion(reading: Any) -> None:
+    """Note that `int()` makes a plain number of a reading; whole seconds are dates or seeds."""
+    if reading.unit_s != 1:
+        reading.log.add_conversion(reading.number)
 
 
 def _scaled(reading: Any, value: Any, factor: float) -> Any:

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import attrs
 
 from precisionbench.results.dtypes import dtype_name
+from precisionbench.scriptcheck.derived_numbers import Batches, ShownRates
 from precisionbench.scriptcheck.events import (
     Calls,
     Ending,
     HostWork,
+    LoopValue,
     Model,
     Observations,
     Reading,
@@ -28,12 +30,14 @@ from precisionbench.scriptcheck.events import (
     Wait,
 )
 from precisionbench.scriptcheck.frames import Line, UserFrames, place_of
+from precisionbench.scriptcheck.loop_values import LoopValues
 
 if TYPE_CHECKING:
     from precisionbench.scriptcheck.device import DeviceMonitor
 
 _MOST_READINGS = 10_000  # to write, read and evaluate these takes half a second
 _LINES_KEPT = 3  # of the stack of a reading: it may be in a helper
+_MOST_SPANS = 64  # between two readings of which the calls are counted at once
 _MOST_OVERLAPPING = 1_000  # of one kind and line between two readings: each keeps a marker
 
 
@@ -84,6 +88,18 @@ class _WorkTotals:
             busy_s = device.pending_s(marker) if device else None
             idle_s += 0.0 if busy_s is None else max(0.0, work_s - busy_s)
         return idle_s
+
+
+class _Read(NamedTuple):
+    """A reading; see `events.Reading`."""
+
+    clock: str
+    lines: list[Line]
+    at_s: float
+    pending: bool | None
+    thread: int
+    loop_values: tuple[LoopValue, ...]
+    torch_threads: int
 
 
 class _OpenSpan:
@@ -156,6 +172,9 @@ class EventLog:
         frames: which frames are the user's.
         device: queried at each reading; None until torch is imported.
         is_inside_call: whether a call of a model is running.
+        batches: reads the script's variables for a batch size.
+        shown_rates: rates that the script has shown.
+        torch_threads: CPU threads that torch is set to use; 0 until it is imported.
         is_in_host_work: whether work of the host is running that is recorded already.
         observer_error: the last error of the observation itself; empty if there was none.
         on_timing: called with the two readings, the frame and the repetitions, where the script
@@ -168,10 +187,14 @@ class EventLog:
         self.is_in_host_work = False
         self.device: DeviceMonitor | None = None
         self.observer_error = ""
-        self._readings: list[tuple[str, list[Line], float, bool | None, int]] = []
+        self.batches, self.shown_rates = Batches(), ShownRates()
+        self._loop_values = LoopValues(self.frames)
+        self.torch_threads: Callable[[], int] = lambda: 0
+        self._readings: list[_Read] = []
         self._markers: list[Any] = []
         self._spans = [_OpenSpan()]
         self._timings: list[tuple[int, int, float, Line, int]] = []
+        self._converted: set[int] = set()
         self._warm_ups: set[tuple[int, int]] = set()
         self.on_timing: Callable[[int, int, FrameType, int], None] = lambda *_: None
         self._dropped_readings = 0
@@ -203,7 +226,8 @@ class EventLog:
         pending = device.pending() if device else None
         marker = device.marker() if device else None
         lines = self.frames.lines(frame, _LINES_KEPT) or [("?", 0)]
-        reading = (clock, lines, at_s, pending, get_ident())
+        values = self._loop_values.read(frame, _LINES_KEPT)
+        reading = _Read(clock, lines, at_s, pending, get_ident(), values, self.torch_threads())
         with self._lock:
             self._markers.append(marker)
             self._readings.append(reading)
@@ -226,6 +250,34 @@ class EventLog:
             self._timings.append((start, end, read_s, self.frames.line(frame), get_ident()))
             if not any(span.calls for span in self._spans[start + 1 : end + 1]):
                 self.on_timing(start, end, frame, repetitions)
+
+    def add_conversion(self, number: int) -> None:
+        """Record that the script made a plain whole number of a reading, in milliseconds or so.
+
+        Args:
+            number: the reading's.
+        """
+        self._converted.add(number)
+
+    def only_model_called(self, start: int, end: int) -> tuple[int, int] | None:
+        """The model that was called between two readings, and how often, by this thread alone.
+
+        Args:
+            start: number of the first reading.
+            end: number of the second.
+
+        Returns:
+            The model's number and the calls; None if none or others were called, too, if calls
+            raised, or if many readings are between these two.
+        """
+        if end - start > _MOST_SPANS:
+            return None
+        found = [call for span in self._spans[start + 1 : end + 1] for call in span.calls.items()]
+        models, thread = {key.model for key, _ in found}, get_ident()
+        if len(models) != 1 or any(key.error or key.thread != thread for key, _ in found):
+            return None
+        count = sum(totals.count for _, totals in found)
+        return (models.pop(), count) if count else None
 
     def timings_since(self, position: int) -> list[tuple[int, int]]:
         """The readings of each difference that this thread has computed since.
@@ -255,7 +307,7 @@ class EventLog:
         Args:
             number: the reading's.
         """
-        return self._readings[number][1]
+        return self._readings[number].lines
 
     def add_operations(self, end: int, key: CallKey, count: int) -> None:
         """Record operations before a reading, which were found once it was read.
@@ -367,14 +419,24 @@ class EventLog:
             gpu,
             self._dropped_readings,
             self.observer_error,
+            shown_rates=self.shown_rates.frozen(),
         )
 
     def _reading(self, number: int, threads: dict[int, int]) -> Reading:
-        clock, lines, at_s, pending, thread = self._readings[number]
-        device, place = self.device, place_of(lines[0])
-        pending_s = None if device is None else device.pending_s(self._markers[number])
-        callers = tuple(place_of(line) for line in lines[1:])
-        return Reading(clock, place, at_s, pending, threads[thread], pending_s, callers)
+        read, device = self._readings[number], self.device
+        place, *callers = map(place_of, read.lines)
+        return Reading(
+            read.clock,
+            place,
+            read.at_s,
+            read.pending,
+            threads[read.thread],
+            None if device is None else device.pending_s(self._markers[number]),
+            tuple(callers),
+            read.loop_values,
+            read.torch_threads,
+            number in self._converted,
+        )
 
     def _timing(self, start: int, end: int, read_s: float, line: Line, _: int) -> Timing:
         device_s = None

@@ -26,6 +26,19 @@ class Place(Shown):
 
 
 @attrs.frozen
+class LoopValue:
+    """A variable of a loop, which may label what is timed in it.
+
+    Attributes:
+        name: of the variable.
+        text: its value: a text, a dtype such as `float32`, or `True` or `False`.
+    """
+
+    name: str
+    text: str
+
+
+@attrs.frozen
 class Reading:
     """One reading of a clock by the script.
 
@@ -37,6 +50,9 @@ class Reading:
         thread: number of the thread that read it; 0 is the first that did anything.
         pending_s: how long the device still needed for it; None if unknown.
         callers: the lines of the script that led to it, the innermost first.
+        loop_values: variables of the loops that these lines are in.
+        torch_threads: CPU threads that torch was set to use; 0 if unknown.
+        is_converted: whether the script made a plain whole number of it, which is not followed.
     """
 
     clock: str
@@ -46,6 +62,9 @@ class Reading:
     thread: int = 0
     pending_s: float | None = None
     callers: tuple[Place, ...] = ()
+    loop_values: tuple[LoopValue, ...] = ()
+    torch_threads: int = 0
+    is_converted: bool = False
 
 
 @attrs.frozen
@@ -171,6 +190,27 @@ class Timing:
 
 
 @attrs.frozen
+class ShownRate:
+    """A rate that the script computed from timings of one model, and showed.
+
+    Attributes:
+        place: the line that showed it.
+        formed: the line that divided by the time.
+        model: index into `Observations.models`.
+        calls: timed calls of the model.
+        per_call: items for each of these calls, if the rate is one of items per second.
+        batches: values that the script's variables for a batch size had at the division.
+    """
+
+    place: Place
+    formed: Place
+    model: int
+    calls: int
+    per_call: float
+    batches: tuple[int, ...]
+
+
+@attrs.frozen
 class Model:
     """A model that was called, in one precision; or a function, or operations of torch.
 
@@ -283,6 +323,7 @@ class Observations:
         children_cpu_s: CPU time that those took which had ended, and those that they started.
         cores: number of CPU cores that the script may use; 0 if unknown.
         torch_threads: most threads that torch used in one operation on the CPU; 0 if unknown.
+        shown_rates: rates that the script computed from its timings, and showed.
     """
 
     models: tuple[Model, ...]
@@ -298,6 +339,7 @@ class Observations:
     children_cpu_s: float = 0.0
     cores: int = 0
     torch_threads: int = 0
+    shown_rates: tuple[ShownRate, ...] = ()
 
 
 NO_OBSERVATIONS = Observations((), (), (Span(),), (), Ending("killed"))

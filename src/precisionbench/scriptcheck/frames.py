@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import sysconfig
+from collections.abc import Iterable
+from inspect import CO_OPTIMIZED
 from pathlib import Path
 from types import CodeType, FrameType
+from typing import Any
 
 from precisionbench.scriptcheck.events import Place
 
 _LIBRARY_FOLDERS = ("site-packages", "dist-packages")
+_SMALL = (bool, int, float, str, type(None))  # values that hold no other ones
 TIMEIT = "<timeit-src>"  # the code that timeit generates for a statement
 
 Line = tuple[str, int]  # file and line number, as Python has them
@@ -64,6 +69,16 @@ class UserFrames:
             frame = frame.f_back
         return frame is not None
 
+    def call_tools(self, frame: FrameType | None) -> bool:
+        """Whether the user's code led to a frame through Python's own code and our hooks alone.
+
+        Args:
+            frame: where to start.
+        """
+        while frame is not None and frame.f_code.co_filename.startswith(self._library_roots[1]):
+            frame = frame.f_back
+        return self.call_stdlib(frame)
+
     def line(self, frame: FrameType | None) -> Line:
         """The innermost line of the user's code on the stack of a frame.
 
@@ -103,6 +118,24 @@ class UserFrames:
                 found.append(line)
             frame = frame.f_back
         return found
+
+
+def local_values(frame: FrameType, names: Iterable[str]) -> dict[str, Any]:
+    """Some local variables of a frame, without keeping alive what the others hold.
+
+    Until Python 3.12, a function's frame keeps the dictionary of its variables that was made here.
+    A model that the script deletes next would stay in memory.
+
+    Args:
+        frame: of the script.
+        names: of the variables; those that have no value yet are left out.
+    """
+    scope = frame.f_locals
+    found = {name: scope[name] for name in names if name in scope}
+    if sys.version_info < (3, 13) and frame.f_code.co_flags & CO_OPTIMIZED:
+        for name in [name for name, value in scope.items() if type(value) not in _SMALL]:
+            del scope[name]
+    return found
 
 
 def place_of(line: Line) -> Place:

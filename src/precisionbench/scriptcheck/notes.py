@@ -23,7 +23,7 @@ def notes(context: RuleContext) -> tuple[str, ...]:
     """
     sources = (
         *(_processes, _cores, _without_gpu, _incomplete),
-        *(other_work_notes, tf32_notes, _shapes, _order, _overhead),
+        *(other_work_notes, tf32_notes, _shapes, _thread_counts, _order, _overhead),
     )
     return tuple(note for source in sources for note in source(context))
 
@@ -132,6 +132,28 @@ def _shapes(context: RuleContext) -> Iterator[str]:
             differ = all(shapes) and shapes[0].isdisjoint(shapes[1])
             if differ and _is_in_other_precision(first, second):
                 yield _different_shapes(group[0].end, first, second)
+
+
+def _thread_counts(context: RuleContext) -> Iterator[str]:
+    """Rows of one network in several precisions, each timed with a number of threads of its own."""
+    counts: dict[int, set[int]] = {}
+    for region in context.regions:
+        for calls in region.calls:
+            if context.model(calls).device in ("", "cpu"):
+                counts.setdefault(calls.model, set()).add(region.torch_threads)
+    for first, second in pairwise(counts):
+        models = [context.observations.models[number] for number in (first, second)]
+        differ = len(counts[first]) == len(counts[second]) == 1 and counts[first] != counts[second]
+        if differ and _is_in_other_precision(*models):
+            rows = [
+                f"{'+'.join(model.parameters)} with {count}"
+                for model, number in zip(models, (first, second), strict=True)
+                for count in counts[number]
+            ]
+            yield (
+                f"{models[0].class_name} was timed in {' and in '.join(rows)} CPU threads: their "
+                "ratio is not that of the precisions"
+            )
 
 
 def _is_in_other_precision(first: Model, second: Model) -> bool:

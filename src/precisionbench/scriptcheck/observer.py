@@ -62,6 +62,7 @@ class Observer:
         self._log = log
         self._device = log.device = device or CudaMonitor()
         self._thread = _Thread()
+        log.torch_threads = torch.get_num_threads
         log.is_inside_call = lambda: self._thread.inside
         self._hook_calls()
         hook_functions(self._recorded_function)

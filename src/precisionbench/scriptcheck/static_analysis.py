@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from typing import TypeGuard
 
 import attrs
 
@@ -25,6 +26,7 @@ _CLOCKS = (
     "timeit.default_timer",
     "datetime.datetime.now",
 )
+_AUTOCAST = ("autocast", "GradScaler", "is_autocast_available", "is_autocast_enabled")
 _CUDA_DEVICE = re.compile(r"cuda(:\d*)?")
 _PATCHED_MODULES = ("torch.nn.functional", "torch.Tensor", "torch")
 _SET_THREADS = "torch.set_num_threads"
@@ -67,18 +69,24 @@ class StaticFindings:
         unsynchronized: timings without a wait for the device.
         patches: patches of torch that are not undone.
         compared_lines: lines that compare a reading, or a difference of readings, with something.
+        subtracted_lines: pairs of lines whose values are subtracted, that of the first value first.
         thread_counts: numbers given to `torch.set_num_threads`; None for one that is computed.
         claims: what it says about its rows, and what it may do with their timings.
         float32_places: lines that call a row float32, and name no other precision and no ratio.
+        warm_up_places: lines that call what they time a warm-up, or a first call.
+        half_places: lines that call a row half precision, and name no other one and no ratio.
     """
 
     uses_cuda: bool = False
     unsynchronized: tuple[UnsynchronizedTiming, ...] = ()
     patches: tuple[TorchPatch, ...] = ()
     compared_lines: frozenset[int] = frozenset()
+    subtracted_lines: frozenset[tuple[int, int]] = frozenset()
     thread_counts: tuple[int | None, ...] = ()
     claims: StaticClaims = NO_CLAIMS
     float32_places: frozenset[Place] = frozenset()
+    half_places: frozenset[Place] = frozenset()
+    warm_up_places: frozenset[Place] = frozenset()
 
 
 def analyze(source: str, file: str) -> StaticFindings:
@@ -101,9 +109,12 @@ def analyze(source: str, file: str) -> StaticFindings:
         tuple(sorted(set(analyzer.unsynchronized()), key=lambda timing: timing.end.line)),
         tuple(analyzer.patches()),
         analyzer.compared_lines(),
+        frozenset(analyzer.subtracted_lines()),
         tuple(analyzer.thread_counts()),
         claims,
         frozenset(Place(file, line) for line in claims.float32_only_lines),
+        frozenset(Place(file, line) for line in claims.half_only_lines),
+        frozenset(Place(file, line) for line in claims.warm_up_lines),
     )
 
 
@@ -114,6 +125,10 @@ class _Analyzer:
         self._file = file
         self._nodes = list(ast.walk(tree))
         self._imports = dict(self._imported_names())
+        self._assigned_lines: dict[str, list[int]] = {}
+        for node in filter(_is_assignment, self._nodes):
+            for target in node.targets:
+                self._assigned_lines.setdefault(ast.unparse(target), []).append(node.lineno)
         self._calls = [node for node in self._nodes if isinstance(node, ast.Call)]
 
     def _imported_names(self) -> Iterator[tuple[str, str]]:
@@ -140,12 +155,35 @@ class _Analyzer:
         return Place(self._file, line)
 
     def uses_cuda(self) -> bool:
-        """Whether a string names a CUDA device, or the method `cuda` is called."""
+        """Whether a string names a CUDA device, or the method `cuda` is called.
+
+        Autocast for CUDA changes nothing in a model that is on the CPU.
+        """
+        settings = self._autocast_settings()
         return any(
             (isinstance(node, ast.Constant) and _CUDA_DEVICE.fullmatch(str(node.value)))
             or (isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "cuda")
             for node in self._nodes
+            if id(node) not in settings
         )
+
+    def _autocast_settings(self) -> set[int]:
+        """Nodes of what is given to autocast, and of values of names that are given to it alone."""
+        settings = {
+            id(part)
+            for call in self._calls
+            if self._full_name(call.func).rpartition(".")[2] in _AUTOCAST
+            for part in ast.walk(call)
+        }
+        loads = [n for n in self._nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
+        given = {name.id for name in loads if id(name) in settings}
+        given -= {name.id for name in loads if id(name) not in settings}
+        values = (
+            node.value
+            for node in filter(_is_assignment, self._nodes)
+            if {ast.unparse(target) for target in node.targets} <= given
+        )
+        return settings | {id(value) for value in values}
 
     def claims(self) -> StaticClaims:
         """What it says about its rows."""
@@ -165,6 +203,19 @@ class _Analyzer:
             if _is_difference(node.value) or self._is_reading(node.value)
             if {ast.unparse(target) for target in node.targets} <= only_compared
         )
+
+    def subtracted_lines(self) -> Iterator[tuple[int, int]]:
+        """Lines on which both sides of a subtraction got their values, the later side second."""
+        for node in self._nodes:
+            if _is_difference(node):
+                ends, starts = self._lines_of(node.left), self._lines_of(node.right)
+                yield from ((start, end) for start in starts for end in ends)
+
+    def _lines_of(self, side: ast.expr) -> list[int]:
+        """The lines that assign to a name, or that of a call."""
+        if isinstance(side, ast.Call):
+            return [side.lineno]
+        return self._assigned_lines.get(ast.unparse(side), [])
 
     def _is_only(self, name: str, parts: list[ast.expr]) -> bool:
         """Whether every use of a name is one of these."""
@@ -265,7 +316,11 @@ def _compared(node: ast.AST) -> list[ast.expr]:
     return [part for side in sides for part in ast.walk(side) if isinstance(part, ast.expr)]
 
 
-def _is_difference(node: ast.AST) -> bool:
+def _is_assignment(node: ast.AST) -> TypeGuard[ast.Assign]:
+    return isinstance(node, ast.Assign)
+
+
+def _is_difference(node: ast.AST) -> TypeGuard[ast.BinOp]:
     return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub)
 
 

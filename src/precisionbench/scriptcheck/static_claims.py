@@ -9,22 +9,36 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
+from precisionbench.scriptcheck.row_labels import (
+    FLOAT32,
+    HALF,
+    NOT_FLOAT32_ALONE,
+    NOT_HALF_ALONE,
+)
 from precisionbench.scriptcheck.static_waits import imports_unknown_code, words
 
-_FLOAT32 = re.compile(r"(?<![a-z0-9])(fp32|float32|f32|(full|single)[ _-]precision)(?![a-z0-9])")
 # Calls whose strings name a dtype or a setting, and no row.
 _SETTING = re.compile(r"to|type|astype|as_?array|view|getattr|setattr|set_\w+")
-# A line with one of these names another precision, the ratio of two rows, or a file.
-_NOT_FLOAT32_ALONE = re.compile(
-    r"16|half|autocast|mixed|int8|fp8|tf32|quant|/|\.\w+$|(?<![a-z])amp(?![a-z])"
-    r"|(?<![a-z])(vs|versus|over|speed|ratio|gain|faster|slower|relative|factor)"
-)
 # What leaves slow first timings out of a result, or gives them no weight.
 _DROPPING = re.compile(
     r"(nan)?(median|percentile|quantile|min)s?|median_\w+|a?min|(arg)?sort(ed)?|pop(left)?|remove"
     r"|islice|clear|trim_mean|mode|describe|deque|tail|\w*plot|hist(ogram)?|compress|dropna|query"
 )
+# What lets a model compute in half inside: in its own class, and anywhere.
+_CASTS = re.compile(r"16|half|autocast|amp(?![a-z])|^to$|^type$|dtype")
+_CASTS_ANYWHERE = re.compile(
+    r"quant|mixedprecision|matmul_precision|fp32_precision|allow_\w+|forward_(pre_)?hook"
+    r"|^prepare($|_(fx|qat|pt2e))|^library$|tensorrt|onednn|mkldnn|cpp_extension"
+    r"|from_pretrained|^load(_model)?$"
+)
 _WARM_UP = re.compile(r"warm|burn.?in|dry.?run")
+_FIRST = re.compile(
+    r"warm.?up|warming|burn.?in|dry.?run"
+    r"|(?<![a-z])(cold|first.?(call|run|iter\w*|pass|batch|inference|step))(?![a-z])"
+)
+_AFTER_FIRST = re.compile(
+    r"(?<![a-z])(after|post|no|not|non|with|without|excl\w*|skip\w*|ignor\w*|pre)(?![a-z])"
+)
 _AVERAGING = re.compile(r"f?mean|nanmean|average|(nan)?sum")
 _TIMINGS = re.compile(r"time|clock|elapsed|laten|durat|seconds|(?<![a-z])(dt|ms)(?![a-z])")
 _CLOCK = re.compile(r"(perf_counter|time|monotonic)(_ns)?|default_timer|now")
@@ -40,12 +54,18 @@ class StaticClaims:
         averages_all: whether timings are averaged, and nothing can leave the first ones out.
         float32_only_lines: lines that call a row float32, and name no other precision and no ratio.
         names_warm_up: whether a name or a label is about a warm-up.
+        half_only_lines: lines that call a row half precision, and name no other one and no ratio.
+        warm_up_lines: lines that call what they time a warm-up, or a first call.
+        may_cast: whether models may compute in half inside, which no call of them shows.
     """
 
     float32_lines: tuple[int, ...] = ()
     averages_all: bool = False
     float32_only_lines: tuple[int, ...] = ()
     names_warm_up: bool = False
+    half_only_lines: tuple[int, ...] = ()
+    warm_up_lines: tuple[int, ...] = ()
+    may_cast: bool = False
 
 
 NO_CLAIMS = StaticClaims()
@@ -57,13 +77,40 @@ def claims_of(nodes: Sequence[ast.AST]) -> StaticClaims:
     Args:
         nodes: all nodes of its syntax tree.
     """
-    lines = {line for line, text in _labels(nodes) if _FLOAT32.search(text.lower())}
+    lines = {line for line, text in _labels(nodes) if FLOAT32.search(text.lower())}
     drops = imports_unknown_code(nodes) or _times_apart(nodes) or any(map(_may_drop, nodes))
-    alone = lines - set(_lines_with(_NOT_FLOAT32_ALONE, nodes))
+    alone = lines - set(_lines_with(NOT_FLOAT32_ALONE, nodes))
+    half = {line for line, text in _labels(nodes) if HALF.search(text.lower())}
     warm_up = any(_WARM_UP.search(text.lower()) for _, text in _labels(nodes))
     return StaticClaims(
-        tuple(sorted(lines)), _averages(nodes) and not drops, tuple(sorted(alone)), warm_up
+        tuple(sorted(lines)),
+        _averages(nodes) and not drops,
+        tuple(sorted(alone)),
+        warm_up,
+        tuple(sorted(half - set(_lines_with(NOT_HALF_ALONE, nodes)))),
+        tuple(sorted(set(_warm_up_lines(nodes)))),
+        imports_unknown_code(nodes) or any(map(_may_cast, nodes)),
     )
+
+
+def _warm_up_lines(nodes: Sequence[ast.AST]) -> Iterator[int]:
+    """Lines with a label that names a warm-up, or that call a function of such a name."""
+    options = {(n.value.lineno, n.arg) for n in nodes if isinstance(n, ast.keyword)}
+    calls = [(n.lineno, _name(n.func)) for n in nodes if isinstance(n, ast.Call)]
+    for line, text in (*_labels(nodes), *calls):
+        low = text.lower().replace("_", " ")
+        is_option = (line, text.replace(" ", "_")) in options
+        if not is_option and _FIRST.search(low) and not _AFTER_FIRST.search(low):
+            yield line
+
+
+def _may_cast(node: ast.AST) -> bool:
+    """Whether a node may let a model of float32 weights and outputs compute in half inside."""
+    if isinstance(node, ast.ClassDef):
+        return any(_CASTS.search(word.lower()) for n in ast.walk(node) for word in words(n))
+    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+        return node.attr == "forward"
+    return any(_CASTS_ANYWHERE.search(word.lower()) for word in words(node))
 
 
 def _lines_with(pattern: re.Pattern[str], nodes: Sequence[ast.AST]) -> Iterator[int]:

@@ -11,8 +11,10 @@ import attrs
 from precisionbench.scriptcheck.events import (
     Calls,
     HostWork,
+    LoopValue,
     Observations,
     Place,
+    Reading,
     Span,
     Timing,
     Wait,
@@ -20,6 +22,22 @@ from precisionbench.scriptcheck.events import (
 
 _SPANS_TO_BACKWARD = 32  # after a forward pass, and no more: each timing looks for its own
 _TIMERS = ("perf_counter", "monotonic", "process_time", "thread_time")
+
+
+@attrs.frozen
+class SourceLines:
+    """What lines of the source do with readings.
+
+    Attributes:
+        compared: lines that only compare a reading, or a difference of readings.
+        subtracted: pairs of lines whose values are subtracted, that of the first value first.
+    """
+
+    compared: frozenset[Place] = frozenset()
+    subtracted: frozenset[tuple[Place, Place]] = frozenset()
+
+
+NO_LINES = SourceLines()
 
 
 @attrs.frozen
@@ -42,6 +60,8 @@ class TimedRegion:
         on_device: whether a device with work of its own was used.
         callers: the lines that led to the two readings.
         first_reading: number of the first reading.
+        loop_values: variables of the loops that both readings are in, unchanged between them.
+        torch_threads: CPU threads that torch was set to use; 0 if unknown.
     """
 
     clock: str
@@ -57,6 +77,8 @@ class TimedRegion:
     on_device: bool = False
     callers: frozenset[Place] = frozenset()
     first_reading: int = 0
+    loop_values: tuple[LoopValue, ...] = ()
+    torch_threads: int = 0
 
     @property
     def calls(self) -> tuple[Calls, ...]:
@@ -99,7 +121,9 @@ class TimedRegion:
         return any(span.backward_count for span in (*self.spans, self.after))
 
 
-def find_regions(observations: Observations, compared: frozenset[Place]) -> tuple[TimedRegion, ...]:
+def find_regions(
+    observations: Observations, lines: SourceLines = NO_LINES
+) -> tuple[TimedRegion, ...]:
     """The timed regions of a script, in order.
 
     A difference that is only compared, such as the condition of a loop, is not a region, nor is one
@@ -111,11 +135,10 @@ def find_regions(observations: Observations, compared: frozenset[Place]) -> tupl
 
     Args:
         observations: of the run.
-        compared: lines that only compare a reading, or a difference of readings.
+        lines: what the source does with readings.
     """
-
-    differences = [t for t in observations.timings if t.is_result and t.place not in compared]
-    apart = (t for t in _unsubtracted(observations) if t.place not in compared)
+    differences = [t for t in observations.timings if t.is_result and t.place not in lines.compared]
+    apart = (t for t in _unsubtracted(observations, lines) if t.place not in lines.compared)
     timings = {(t.start, t.end): t for t in (*_without_laps(differences), *apart)}
     timed = [timing for timing in timings.values() if _has_work(observations, timing)]
     by_thread = groupby(sorted(timed, key=_thread(observations)), key=_thread(observations))
@@ -124,15 +147,15 @@ def find_regions(observations: Observations, compared: frozenset[Place]) -> tupl
 
 
 def find_empty_regions(
-    observations: Observations, compared: frozenset[Place]
+    observations: Observations, lines: SourceLines = NO_LINES
 ) -> tuple[TimedRegion, ...]:
     """Differences that the script computed of readings between which nothing was called.
 
     Args:
         observations: of the run.
-        compared: lines that only compare a reading, or a difference of readings.
+        lines: what the source does with readings.
     """
-    differences = [t for t in observations.timings if t.is_result and t.place not in compared]
+    differences = [t for t in observations.timings if t.is_result and t.place not in lines.compared]
     innermost = _innermost(list(_without_laps(differences)))
     return tuple(_region(observations, t) for t in innermost if _is_empty(observations, t))
 
@@ -173,30 +196,46 @@ def _without_laps(differences: list[Timing]) -> Iterator[Timing]:
     return (t for t in differences if t.start not in repeated or t is last[t.start])
 
 
-def _unsubtracted(observations: Observations) -> Iterator[Timing]:
+def _unsubtracted(observations: Observations, lines: SourceLines) -> Iterator[Timing]:
     """Neighbouring readings of a timer that are part of no difference and inside none."""
     for thread in {reading.thread for reading in observations.readings}:
-        yield from _unsubtracted_in(observations, thread)
+        yield from _unsubtracted_in(observations, thread, lines)
 
 
-def _unsubtracted_in(observations: Observations, thread: int) -> Iterator[Timing]:
+def _unsubtracted_in(
+    observations: Observations, thread: int, lines: SourceLines
+) -> Iterator[Timing]:
     """Such readings by one thread.
 
-    Lines whose readings are subtracted elsewhere need no such pair, and where a pair of lines comes
-    in both orders, the first is the timing and the other what happens between two timings.
+    Lines whose readings are subtracted elsewhere need no such pair, nor do two starts of timings,
+    of which the first was left out. Where a pair of lines comes in both orders, the first is the
+    timing and the other what happens between two timings.
     """
     readings = observations.readings
     places = {(readings[t.start].place, readings[t.end].place) for t in observations.timings}
+    starts = {start for start, _ in places}
     paired: set[tuple[Place, Place]] = set()
     for start, end in _free_pairs(observations, thread):
         first, last = readings[start], readings[end]
-        is_timer = last.clock.partition(".")[2].startswith(_TIMERS)
         pair = first.place, last.place
         is_new = pair not in places and (last.place, first.place) not in paired
-        if is_timer and first.clock == last.clock and is_new:
+        is_new = is_new and not starts.issuperset(pair)
+        if is_new and first.clock == last.clock and _may_be_timed(first, last, lines):
             if first.place != last.place:
                 paired.add(pair)
             yield Timing(start, end, last.at_s - first.at_s, None, last.place)
+
+
+def _may_be_timed(first: Reading, last: Reading, lines: SourceLines) -> bool:
+    """Whether two readings of one clock may be a timing.
+
+    Those that became plain whole numbers, as milliseconds do, are where the source subtracts what
+    the lines that led to them got.
+    """
+    if not (first.is_converted and last.is_converted and lines.subtracted):
+        return last.clock.partition(".")[2].startswith(_TIMERS)
+    starts, ends = (first.place, *first.callers), (last.place, *last.callers)
+    return any((start, end) in lines.subtracted for start in starts for end in ends)
 
 
 def _free_pairs(observations: Observations, thread: int) -> Iterator[tuple[int, int]]:
@@ -261,6 +300,8 @@ def _region(observations: Observations, timing: Timing) -> TimedRegion:
         end.pending is not None or end.clock == "torch.cuda.Event",
         frozenset((start.place, end.place, *start.callers, *end.callers)),
         timing.start,
+        tuple(value for value in end.loop_values if value in start.loop_values),
+        end.torch_threads,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from precisionbench.scriptcheck.derived_numbers import difference
 from precisionbench.scriptcheck.device import DeviceMonitor
 from precisionbench.scriptcheck.event_log import EventLog
 
@@ -80,6 +81,7 @@ def hook_cuda_events(log: EventLog) -> None:
             first, second = getattr(event, "_reading", None), getattr(end, "_reading", None)
             if first is not None and second is not None:
                 log.add_difference(first, second, elapsed_ms / 1e3, sys._getframe(1))
+                return difference(log, elapsed_ms, elapsed_ms / 1e3, first, second)
             return elapsed_ms
 
         return hooked

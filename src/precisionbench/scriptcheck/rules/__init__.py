@@ -10,15 +10,13 @@ from precisionbench.scriptcheck.rules.base import Rule, RuleContext, RuleMatch
 from precisionbench.scriptcheck.rules.clock import WRONG_CLOCK
 from precisionbench.scriptcheck.rules.duration import TOO_SHORT
 from precisionbench.scriptcheck.rules.failures import FAILED_CALLS
+from precisionbench.scriptcheck.rules.item_rates import WRONG_ITEM_RATE
 from precisionbench.scriptcheck.rules.modes import GRADIENTS_ON, TRAIN_MODE
 from precisionbench.scriptcheck.rules.new_inputs import NEW_SHAPES, RECOMPILATION
 from precisionbench.scriptcheck.rules.other_work import MOSTLY_OTHER_WORK
 from precisionbench.scriptcheck.rules.patches import LEAKED_PATCHES
-from precisionbench.scriptcheck.rules.precision import (
-    FLOAT32_IN_HALF,
-    HALF_INTO_FLOAT32,
-    TF32_BASELINE,
-)
+from precisionbench.scriptcheck.rules.precision import HALF_INTO_FLOAT32, TF32_BASELINE
+from precisionbench.scriptcheck.rules.row_labels import FLOAT32_IN_HALF, HALF_IN_FLOAT32
 from precisionbench.scriptcheck.rules.synchronization import HOST_COPIES, MISSING_SYNCHRONIZE
 from precisionbench.scriptcheck.rules.values import (
     CONSTANT_INPUTS,
@@ -33,7 +31,9 @@ RULES: tuple[Rule, ...] = (
     MISSING_SYNCHRONIZE,
     WRONG_CLOCK,
     FAILED_CALLS,
+    WRONG_ITEM_RATE,
     FLOAT32_IN_HALF,
+    HALF_IN_FLOAT32,
     TF32_BASELINE,
     HALF_INTO_FLOAT32,
     NO_WARM_UP,

@@ -24,7 +24,7 @@ def too_short(context: RuleContext) -> RuleMatch | None:
     for group in _by_end(context.regions):
         if any(region.pending for region in group) or not any(r.calls for r in group):
             continue  # its time is another
-        if _is_cold_start(context, group):
+        if _is_cold_start(context, group) or _is_warm_up(context, group):
             continue
         count, read_s = sum(r.count for r in group), sum(r.read_s for r in group)
         is_counted = all(calls.count for region in group for calls in region.calls)
@@ -52,6 +52,11 @@ def _is_cold_start(context: RuleContext, group: list[TimedRegion]) -> bool:
         if region.end != group[0].end and one.count > one.new_shape_count
     }
     return all(one.count == one.new_shape_count for one in calls) and models <= elsewhere
+
+
+def _is_warm_up(context: RuleContext, group: list[TimedRegion]) -> bool:
+    """Whether the script itself calls these timings a warm-up or a first call."""
+    return all(region.callers & context.static.warm_up_places for region in group)
 
 
 def _by_end(regions: Iterable[TimedRegion]) -> Iterable[list[TimedRegion]]:

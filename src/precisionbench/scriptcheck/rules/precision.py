@@ -45,51 +45,27 @@ def _timed_in_tf32(context: RuleContext) -> list[tuple[TimedRegion, Model]]:
     return [
         (region, model)
         for region, calls, model in context.timed_calls
-        if model.tf32_operations and _is_plain_float32(calls, model)
+        if model.tf32_operations and is_plain_float32(calls, model)
     ]
 
 
 def _compares_precisions(context: RuleContext) -> bool:
     """Whether something else was timed beside a plain float32 model."""
-    return len({_is_plain_float32(calls, model) for _, calls, model in context.timed_calls}) > 1
+    return len({is_plain_float32(calls, model) for _, calls, model in context.timed_calls}) > 1
 
 
-def _is_plain_float32(calls: Calls, model: Model) -> bool:
+def is_plain_float32(calls: Calls, model: Model) -> bool:
+    """Whether nothing but TF32 makes these calls compute in less than float32.
+
+    Args:
+        calls: of the model.
+        model: that was called.
+    """
     return (
         model.is_float32
         and model.patch_owner is None
         and not calls.autocast
         and not HALF_DTYPES & {*calls.inputs, *calls.outputs}
-    )
-
-
-def float32_in_half(context: RuleContext) -> RuleMatch | None:
-    """Detect timings that a line calls float32, and none of which ran in float32.
-
-    The line is one that led to the readings, such as `t_fp32 = bench(model, x)`.
-    """
-    labels = {p for r in context.regions for p in r.callers} & context.static.float32_places
-    found: dict[Location, int] = {}
-    for label in sorted(labels, key=lambda place: place.line):
-        timed = [one for one in context.timed_calls if label in one[0].callers]
-        if timed and all(_is_in_half(calls, model) for _, calls, model in timed):
-            _, calls, model = timed[0]
-            found[Location(label, _in_half(calls, model))] = sum(c.count for _, c, _ in timed)
-    if not found:
-        return None
-    return RuleMatch((Number("calls", sum(found.values()), "count"),), tuple(found))
-
-
-def _is_in_half(calls: Calls, model: Model) -> bool:
-    """Whether all outputs are in half; with patched functions, another rule speaks."""
-    return bool(calls.outputs) and set(calls.outputs) <= HALF_DTYPES and model.patch_owner is None
-
-
-def _in_half(calls: Calls, model: Model) -> str:
-    return (
-        f"this line calls its timing float32; {model.class_name} has "
-        f"{'+'.join(model.parameters) or 'no'} parameters and gave {'+'.join(calls.outputs)}"
-        f"{' under autocast' if calls.autocast else ''}"
     )
 
 
@@ -128,14 +104,6 @@ TF32_BASELINE = Rule(
     "set torch.backends.cudnn.allow_tf32 and torch.backends.cuda.matmul.allow_tf32 to False, "
     "or call the row TF32",
     tf32_baseline,
-)
-FLOAT32_IN_HALF = Rule(
-    "float32-in-half",
-    "",
-    "a row that the script calls float32 ran in half precision",
-    "end autocast and restore torch.set_default_dtype before this row, and make its model anew: "
-    "model.half() and model.to() change a model in place",
-    float32_in_half,
 )
 HALF_INTO_FLOAT32 = Rule(
     "half-into-float32",

@@ -58,7 +58,8 @@ def no_warm_up(context: RuleContext) -> RuleMatch | None:
     """Detect a timed region that includes the first call of a model, or of a new shape.
 
     A first call that is timed apart, beside timings of later calls, may be meant so; and so may one
-    of many single timings that the script need not average. Neither is detected.
+    of many single timings that the script need not average, and a timing that the script itself
+    calls a warm-up. None of these is detected.
     """
     other = frozenset(
         (inputs.number, inputs.start, inputs.end)
@@ -85,6 +86,8 @@ def no_warm_up(context: RuleContext) -> RuleMatch | None:
 
 
 def _may_be_meant(context: RuleContext, first: _FirstCall) -> bool:
+    if first.region.callers & context.static.warm_up_places:
+        return True
     if _is_repeated(context, first):
         return not context.static.claims.averages_all
     return first.is_alone and any(
