@@ -23,6 +23,7 @@ from torch import nn
 import precisionbench as pb
 from precisionbench.backends import Backend, Inputs, Prepared
 from precisionbench.backends.eager import Eager
+from precisionbench.backends.float64 import Float64
 from precisionbench.errors import (
     BackendUnavailableError,
     ExecutionError,
@@ -1215,6 +1216,15 @@ def test_a_block_takes_no_longer_than_a_few_times_what_was_planned(cnn, images):
         opening = attrs.evolve(one.opening, call_s=1e-4)
         slow = attrs.evolve(one, opening=opening, call=lambda: time.sleep(0.05))
         assert len(slow.block(500, 1, 0)) < 20
+
+
+def test_a_row_of_which_only_the_output_is_needed_is_called_once(cnn, images):
+    """The model in float64, which takes seconds for each call on some devices."""
+    workload = resolve(cnn, images, device="cpu", seed=0)
+    with session.opened(Float64(), workload, Timer(HostClock(workload.device))) as one:
+        assert one.opening.warmup_calls == 0
+        assert one.opening.call_s == one.opening.first_call_s
+        assert {tensor.dtype for tensor in one.output.values()} == {torch.float64}
 
 
 @attrs.frozen

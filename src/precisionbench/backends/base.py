@@ -94,6 +94,8 @@ class Backend(abc.ABC):
         tunes_by_timing: whether `prepare` or the first calls choose between algorithms by timing
             them, so that nothing else may run then. A plugin that does not says so, and its
             further replicas are prepared side by side.
+        is_timed: whether its calls are timed; false where only their outputs are of interest, so
+            that nothing is warmed up.
         imports: modules that `prepare` imports, where that takes seconds: a worker imports them
             while other workers start.
         left_out: the ladder's text where the backend has rungs and cannot run; empty for its
@@ -113,6 +115,7 @@ class Backend(abc.ABC):
 
     name: ClassVar[str]
     tunes_by_timing: ClassVar[bool] = True
+    is_timed: ClassVar[bool] = True
     imports: ClassVar[tuple[str, ...]] = ()
     left_out: ClassVar[str] = ""
 

@@ -26,6 +26,7 @@ class Float64(Backend):
 
     name: ClassVar[str] = "float64"
     tunes_by_timing: ClassVar[bool] = False
+    is_timed: ClassVar[bool] = False
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:

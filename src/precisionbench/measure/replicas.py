@@ -350,7 +350,7 @@ class _Opening:
 
     def measure_alone(self) -> None:
         """After all were built at the same time: measure each row without the others' building."""
-        for row in list(self.run.rows):
+        for row in [row for row in self.run.rows if row.require_backend().is_timed]:
             row_state = self.row_states[row.name]
             known: KnownCalls | None = None
             for prepared in list(row_state.replicas):

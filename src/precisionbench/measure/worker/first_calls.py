@@ -102,6 +102,9 @@ def run_first_calls(
     first, first_call_s = timer.once(call)
     output = cpu_copies(readable(first))
     del first  # a large output must not stay on the device
+    if not backend.is_timed:
+        times = Times(build_s, first_call_s, WarmUp(0, first_call_s, 0.0))
+        return FirstCalls(call, output, (), times)
     on_step("warm-up calls")
     growth = ""
     if known is None:
