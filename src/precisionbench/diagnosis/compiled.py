@@ -34,7 +34,7 @@ def has_graphs(facts: Facts) -> bool:
 
 def share_outside(facts: Facts) -> float:
     """The share of a call's time in operations that no compiled graph runs."""
-    return sum(o.time_s for o in _outside(facts)) / _whole_s(facts)
+    return sum(o.time_s for o in _outside(facts)) / facts.whole_s
 
 
 def works_outside(facts: Facts) -> bool:
@@ -55,7 +55,7 @@ def share_around(facts: Facts) -> float:
 
     A profile of a GPU holds only operations that launch kernels.
     """
-    return sum(o.time_s for o in facts.evidence.operations if _is_around(o)) / _whole_s(facts)
+    return sum(o.time_s for o in facts.evidence.operations if _is_around(o)) / facts.whole_s
 
 
 def share_compiling(facts: Facts) -> float:
@@ -64,7 +64,7 @@ def share_compiling(facts: Facts) -> float:
         o for o in facts.evidence.operations
         if any(_COMPILING in name for name in (o.name, *o.parents))
     ]  # fmt: skip
-    return sum(o.time_s for o in compiling) / _whole_s(facts)
+    return sum(o.time_s for o in compiling) / facts.whole_s
 
 
 def eager_row(data: ComparisonData, row: BackendResult) -> BackendResult | None:
@@ -86,10 +86,6 @@ def eager_row(data: ComparisonData, row: BackendResult) -> BackendResult | None:
         if claims.engine == EAGER and own == wanted and not other.options.get("cuda_graph"):
             return other
     return None
-
-
-def _whole_s(facts: Facts) -> float:
-    return max(facts.busy_s, facts.row.latency.value)
 
 
 def _is_compiled_code(operation: Operation) -> bool:

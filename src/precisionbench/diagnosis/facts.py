@@ -91,15 +91,19 @@ class Facts:
         """Seconds of a call in kernels (on a CPU: in operations)."""
         return sum(part.time_s for part in self.parts)
 
-    def share(self, *categories: str) -> float:
-        """The share of a call's time in some categories.
+    @cached_property
+    def whole_s(self) -> float:
+        """Seconds of a call, of which parts are shares.
 
-        It is a share of the latency, which includes GPU idle time, or of the profiled time where
-        the profiler made the call slower.
+        It is the latency, which includes GPU idle time, or the profiled time where the profiler
+        made the call slower.
         """
+        return max(self.busy_s, self.row.latency.value)
+
+    def share(self, *categories: str) -> float:
+        """The share of a call's time in some categories."""
         spent_s = sum(self.by_category.get(category, 0.0) for category in categories)
-        whole_s = max(self.busy_s, self.row.latency.value)
-        return spent_s / whole_s if self.busy_s else 0.0
+        return spent_s / self.whole_s if self.busy_s else 0.0
 
     @cached_property
     def matrix_s(self) -> float:

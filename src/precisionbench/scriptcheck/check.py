@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import linecache
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from precisionbench._internal.termination import terminated_in_order
 from precisionbench.display import TableResult
 from precisionbench.errors import SpecError
 from precisionbench.scriptcheck.events import Observations, Place, Span
-from precisionbench.scriptcheck.frames import place_of
+from precisionbench.scriptcheck.frames import place_of, source_of
 from precisionbench.scriptcheck.notes import notes
 from precisionbench.scriptcheck.rules import RuleContext, violations
 from precisionbench.scriptcheck.script_process import BOOT, observe
@@ -116,7 +115,7 @@ def _source_lines(file: str, static: StaticFindings, observations: Observations)
     """What lines do with readings, in the script and in its author's modules."""
     found = {file: static}
     for other in {reading.place.file for reading in observations.readings} - {file}:
-        found[other] = analyze("".join(linecache.getlines(other)), other)
+        found[other] = analyze(source_of(other), other)
     return SourceLines(
         frozenset(Place(name, line) for name in found for line in found[name].compared_lines),
         frozenset(

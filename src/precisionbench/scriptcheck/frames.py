@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import linecache
 import os
 import sys
 import sysconfig
@@ -136,6 +137,15 @@ def local_values(frame: FrameType, names: Iterable[str]) -> dict[str, Any]:
         for name in [name for name, value in scope.items() if type(value) not in _SMALL]:
             del scope[name]
     return found
+
+
+def source_of(file: str) -> str:
+    """The source of a file that was imported or run; empty where there is none.
+
+    Args:
+        file: as it is named in code objects.
+    """
+    return "".join(linecache.getlines(file))
 
 
 def place_of(line: Line) -> Place:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import linecache
 from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import attrs
 
 from precisionbench.scriptcheck.events import LoopValue
-from precisionbench.scriptcheck.frames import UserFrames, local_values
+from precisionbench.scriptcheck.frames import UserFrames, local_values, source_of
 
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _MOST_CHARACTERS = 80
@@ -99,7 +98,7 @@ def loops_of(file: str) -> tuple[Loop, ...]:
         file: Python source, as it is named in code objects.
     """
     try:
-        nodes = list(ast.walk(ast.parse("".join(linecache.getlines(file)))))
+        nodes = list(ast.walk(ast.parse(source_of(file))))
     except (SyntaxError, ValueError, RecursionError):
         return ()
     return tuple(loop for node in nodes for loop in _loops_at(node))

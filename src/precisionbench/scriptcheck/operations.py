@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import builtins
 import functools
-import linecache
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import getattr_static
 from types import FrameType, FunctionType, MethodType, ModuleType
@@ -19,7 +18,7 @@ import attrs
 import torch
 
 from precisionbench.scriptcheck.code_use import CodeUse, Use, code_use, function_use, with_body
-from precisionbench.scriptcheck.frames import TIMEIT, Line, UserFrames
+from precisionbench.scriptcheck.frames import TIMEIT, Line, UserFrames, source_of
 
 _TIMEIT_LOOP = "for _i in _it:"
 _MOST_DEPTH = 4  # of functions that call one another
@@ -103,16 +102,12 @@ def _regions(
             lines = {(file, line) for _, _, line in frame.f_code.co_lines() if line}
             first = next((line for line in start if line in lines), None)
             last = next((line for line in end if line in lines), None)
-            source, scope = _source(file), _Scope(frame.f_locals, frame.f_globals)
+            source, scope = source_of(file), _Scope(frame.f_locals, frame.f_globals)
             if first and last and first <= last:
                 yield code_use(source, first[1], last[1]), scope
             if (body := with_body(source, frame.f_lineno)) is not None:
                 yield code_use(source, *body), scope
         frame = frame.f_back
-
-
-def _source(file: str) -> str:
-    return "".join(linecache.getlines(file))
 
 
 def _statement(frame: FrameType) -> Iterator[tuple[CodeUse, _Scope]]:
@@ -234,7 +229,7 @@ class _Finder:
             depth: of calls.
         """
         code = function.__code__
-        use = function_use(_source(code.co_filename), code.co_name, code.co_firstlineno)
+        use = function_use(source_of(code.co_filename), code.co_name, code.co_firstlineno)
         parameters = code.co_varnames[: code.co_argcount]
         known = dict.fromkeys(parameters, _MISSING) | dict(zip(parameters, values, strict=False))
         # A parameter that is assigned to has its first value where it is read first.

@@ -22,6 +22,7 @@ from precisionbench.errors import MeasurementError
 
 Mark = Callable[[], object]
 Call = Callable[[], object]
+_Marks = tuple[Mark, Mark]  # before and after a sample
 
 # A pair of events reads 2.7 us more than the work between them takes in a train of calls (on an
 # H100, docs/hardware.md). A sample of at least this length keeps that below 0.6 % of it.
@@ -254,7 +255,8 @@ class Timer:
         with garbage_collection_off():
             for _ in range(settle_calls):
                 call()
-            _run_samples(call, calls_per_sample, self._limited(starts, limit_s), marks[1::2])
+            pairs = zip(starts, marks[1::2], strict=True)
+            _run_samples(call, calls_per_sample, self._limited(pairs, limit_s))
             durations_s = read()
         if min(durations_s) <= 0:
             raise MeasurementError(
@@ -264,24 +266,24 @@ class Timer:
             )
         return tuple(duration_s / calls_per_sample for duration_s in durations_s)
 
-    def _limited(self, marks: Sequence[Mark], limit_s: float) -> Iterable[Mark]:
+    def _limited(self, pairs: Iterable[_Marks], limit_s: float) -> Iterable[_Marks]:
         is_limited = math.isfinite(limit_s) and isinstance(self.clock, HostClock)
-        return _until(limit_s, marks) if is_limited else marks
+        return _until(limit_s, pairs) if is_limited else pairs
 
 
-def _until(limit_s: float, marks: Sequence[Mark]) -> Iterator[Mark]:
-    """The first mark, and further ones until the time is over."""
+def _until(limit_s: float, pairs: Iterable[_Marks]) -> Iterator[_Marks]:
+    """The marks of the first sample, and of further ones until the time is over."""
     end_s = time.perf_counter() + limit_s
-    for mark in marks:
-        yield mark
+    for pair in pairs:
+        yield pair
         if time.perf_counter() > end_s:
             return
 
 
-def _run_samples(call: Call, calls: int, starts: Iterable[Mark], ends: Sequence[Mark]) -> None:
+def _run_samples(call: Call, calls: int, pairs: Iterable[_Marks]) -> None:
     """Run a number of calls between each start mark and its end mark, and nothing else."""
     inner = range(calls)
-    for start, end in zip(starts, ends, strict=False):
+    for start, end in pairs:
         start()
         for _ in inner:
             call()

@@ -69,7 +69,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
     facts = context.facts
     found = [*_unfused(facts), *_slower_kernels(context)]
     spent_s = sum(one.time_s for one in found)
-    share = min(1.0, spent_s / max(facts.busy_s, facts.row.latency.value)) if found else 0.0
+    share = min(1.0, spent_s / facts.whole_s) if found else 0.0
     if share <= _LEAST_SHARE:
         return None
     longest = max(found, key=lambda one: one.time_s)

@@ -25,7 +25,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
 
 
 def _converted(found: Quantisation, context: CauseContext) -> CauseMatch | None:
-    whole_s = max(context.facts.busy_s, context.facts.row.latency.value)
+    whole_s = context.facts.whole_s
     converting = found.weights_s / whole_s
     multiplying = sum(work.time_s for work in found.dequantised) / whole_s
     if converting + multiplying < _LEAST_SHARE:
@@ -42,7 +42,7 @@ def _converted(found: Quantisation, context: CauseContext) -> CauseMatch | None:
 
 
 def _inside(found: Quantisation, context: CauseContext) -> CauseMatch | None:
-    whole_s = max(context.facts.busy_s, context.facts.row.latency.value)
+    whole_s = context.facts.whole_s
     share = sum(work.time_s for work in found.weight_only) / whole_s
     if share < _LEAST_SHARE:
         return None

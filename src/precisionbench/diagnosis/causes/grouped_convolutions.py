@@ -77,8 +77,7 @@ def _grouped(facts: Facts, base: Facts) -> list[_Grouped]:
 
 def _time_by_layer(facts: Facts) -> dict[str, float]:
     """Seconds of a call by layer; the profiler makes many short operations longer than one."""
-    latency_s = facts.row.latency.value
-    scale = latency_s / max(facts.busy_s, latency_s)
+    scale = facts.row.latency.value / facts.whole_s
     found: dict[str, float] = {}
     for operation in facts.evidence.operations:
         found[operation.layer] = found.get(operation.layer, 0.0) + scale * operation.time_s

@@ -18,7 +18,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
     if not context.claims_half or base is None or base is facts or not base.parts:
         return None
     spent_s, before_s = _time_s(facts), _time_s(base)
-    share = min(1.0, spent_s / max(facts.busy_s, facts.row.latency.value)) if spent_s else 0.0
+    share = min(1.0, spent_s / facts.whole_s) if spent_s else 0.0
     if share <= _LEAST_SHARE or not before_s or spent_s < _SLOWER * before_s:
         return None
     return CauseMatch(

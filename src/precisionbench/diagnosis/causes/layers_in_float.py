@@ -27,7 +27,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
     in_floats = found.floats if context.claims_8_bits else _with_weights(found.floats, facts)
     if not in_floats:
         return _by_number(facts.engine_work) if facts.on_gpu else None
-    whole_s = max(facts.busy_s, facts.row.latency.value)
+    whole_s = facts.whole_s
     times_s = _times_s(in_floats)
     share = sum(times_s.values()) / whole_s
     if share < _LEAST_SHARE:

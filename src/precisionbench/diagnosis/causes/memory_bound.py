@@ -79,7 +79,7 @@ def _fusable(facts: Facts, kinds: tuple[str, ...]) -> list[Part]:
 
 
 def _share(facts: Facts, *categories: str) -> float:
-    return _time_s(facts, categories) / max(facts.busy_s, facts.row.latency.value)
+    return _time_s(facts, categories) / facts.whole_s
 
 
 _ON_A_CPU = (

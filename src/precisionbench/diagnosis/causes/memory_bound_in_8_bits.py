@@ -23,7 +23,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
         return None
     if (context.gain_of_8_bits or 0.0) >= _MOST_GAIN:
         return None
-    whole_s = max(facts.busy_s, facts.row.latency.value)
+    whole_s = facts.whole_s
     moving_s = _moving_s(facts) - found.activations_s - found.weights_s
     base = context.in_floats_of_engine
     if base and base.busy_s:  # what is not there in floats searches scales, and so on

@@ -17,7 +17,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
         return None
     norms = norms_of_contiguous_input(facts.evidence, facts.on_gpu)
     found = conversions_around_norms(facts) if norms else []
-    share = sum(p.time_s for p in found) / max(facts.busy_s, facts.row.latency.value)
+    share = sum(p.time_s for p in found) / facts.whole_s
     if share <= _LEAST_SHARE:
         return None
     count = sum(part.operation.count for part in found)

@@ -13,7 +13,7 @@ _MOST = 0.5
 def detect(context: CauseContext) -> CauseMatch | None:
     """Casts of parameters, buffers and other tensors of a layer, and the time of all casts."""
     facts = context.facts
-    weights, whole_s = facts.recast, max(facts.busy_s, facts.row.latency.value)
+    weights, whole_s = facts.recast, facts.whole_s
     if weights.count < 1 or not facts.busy_s or weights.time_s / whole_s <= _LEAST_SHARE:
         return None
     share = facts.share(CAST) + weights.dequantising_s / whole_s

@@ -18,7 +18,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
     """
     facts = context.facts
     found = [o for o in facts.evidence.operations if computes_weights(o)]
-    share = sum(o.time_s for o in found) / max(facts.busy_s, facts.row.latency.value)
+    share = sum(o.time_s for o in found) / facts.whole_s
     if share <= _LEAST_SHARE:
         return None
     longest = sorted(found, key=lambda operation: -operation.time_s)

@@ -49,7 +49,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
     facts = context.facts
     short_s = _SHORT_STEP_S["gpu" if facts.on_gpu else "cpu"]
     found = list(_recurrent(facts))
-    whole_s = max(facts.busy_s, facts.row.latency.value)
+    whole_s = facts.whole_s
     short = [r for r in found if r.steps >= _MIN_STEPS and r.time_s < short_s * r.steps]
     idle = min(1.0, sum(one.idle_s for one in short) / whole_s)
     share = min(1.0, idle + sum(one.time_s for one in short) / whole_s)

@@ -13,7 +13,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
     found, facts = context.quantisation, context.facts
     if found is None or not found.reference_s:
         return None
-    whole_s = max(facts.busy_s, facts.row.latency.value)
+    whole_s = facts.whole_s
     converting = (found.weights_s + found.activations_s) / whole_s
     in_floats_s = sum(work.time_s for work in (*found.dequantised, *found.floats))
     if converting < _LEAST_SHARE:

@@ -16,7 +16,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
     found, facts = context.quantisation, context.facts
     if found is None or not found.eight_bits or found.reference_s or context.gains_from_8_bits:
         return None
-    whole_s, base = _whole_s(facts), context.in_floats_of_engine
+    whole_s, base = facts.whole_s, context.in_floats_of_engine
     base = base if base and base.matrix_s else None
     converting = found.activations_s / whole_s
     added = max(0.0, _besides_s(facts) - _besides_s(base)) / whole_s if base else 0.0
@@ -42,16 +42,12 @@ def detect(context: CauseContext) -> CauseMatch | None:
 _OF_ENGINES = "use a larger batch, or leave small layers in floats"
 
 
-def _whole_s(facts: Facts) -> float:
-    return max(facts.busy_s, facts.row.latency.value)
-
-
 def _besides_s(facts: Facts) -> float:
     """Time of a call that is not in matmuls or convolutions: other operations, Python code, idle.
 
     Compiled code has its conversions in kernels of its own, and an engine in its layers.
     """
-    return _whole_s(facts) - facts.matrix_s
+    return facts.whole_s - facts.matrix_s
 
 
 CAUSE = Cause(

@@ -51,7 +51,7 @@ class _Setting:
 def detect(context: CauseContext) -> CauseMatch | None:
     """Settings away from torch's defaults, and the time of the operations that they affect."""
     facts = context.facts
-    whole_s = max(facts.busy_s, facts.row.latency.value)
+    whole_s = facts.whole_s
     found = [one for one in _settings(context) if _share(context, [one], whole_s) > _LEAST_SHARE]
     if not found:
         return None

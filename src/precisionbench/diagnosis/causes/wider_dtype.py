@@ -32,7 +32,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
         found = [o for o in facts.evidence.operations if _has(o, FLOAT64)]
     elif claim in HALF:
         found = _promoted(facts, claim)
-    whole_s = max(facts.busy_s, facts.row.latency.value)
+    whole_s = facts.whole_s
     share = sum(o.time_s for o in found) / whole_s
     if share <= _LEAST_SHARE:
         return None

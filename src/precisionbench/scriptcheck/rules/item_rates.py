@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import linecache
 from collections.abc import Iterator
 
 from precisionbench.diagnosis.findings import Number
-from precisionbench.scriptcheck.events import Model, Place, ShownRate
+from precisionbench.scriptcheck.events import Model, ShownRate
+from precisionbench.scriptcheck.frames import source_of
 from precisionbench.scriptcheck.rate_labels import counts_items, shows_items
 from precisionbench.scriptcheck.rules.base import Rule, RuleContext, RuleMatch
 from precisionbench.scriptcheck.violations import Location
@@ -39,7 +39,7 @@ def _alone(context: RuleContext) -> Iterator[ShownRate]:
     for rate in rates:
         others = (o for o in rates if o.place == rate.place and o.model == rate.model)
         is_alone = all(_is_near(other.per_call, rate.per_call) for other in others)
-        if is_alone and shows_items(_source(rate.place), rate.place.line):
+        if is_alone and shows_items(source_of(rate.place.file), rate.place.line):
             yield rate
 
 
@@ -51,7 +51,7 @@ def _wrong_batch(context: RuleContext, rate: ShownRate) -> Iterator[int]:
     if _is_near(rate.per_call, batch**2) or (
         # as many calls for one batch as it has items, such as steps of a diffusion, would fit, too
         _is_near(rate.per_call, 1)
-        and (rate.calls % batch or not counts_items(_source(rate.formed), rate.formed.line))
+        and (rate.calls % batch or not counts_items(source_of(rate.formed.file), rate.formed.line))
     ):
         yield batch
 
@@ -65,10 +65,6 @@ def _first_dimensions(model: Model) -> Iterator[int]:
 
 def _is_near(value: float, target: float) -> bool:
     return abs(value - target) <= _TOLERANCE * target
-
-
-def _source(place: Place) -> str:
-    return "".join(linecache.getlines(place.file))
 
 
 def _says(context: RuleContext, rate: ShownRate, batch: int) -> str:
