@@ -23,7 +23,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from precisionbench.model.workload import Workload, resolve
 from precisionbench.results import ComparisonData
 from precisionbench.system import environment
 from precisionbench.system.memory import free_memory
+from precisionbench.torchtools.agreement import compare_tensors
 
 REFERENCE = "eager"
 FRESH = 5
@@ -161,9 +162,15 @@ class Tried:
         specs = [canonical_spec(discovery.make(spec)) for spec in self.hand_rows()]
         rows, _ = plan([*dict.fromkeys([REFERENCE, best, *specs])], REFERENCE)
         workload = resolve(self.model, self.inputs, device=self.device, seed=0)
-        data, missing = measured(workload, rows, times)
+        data, missing, errors = measured(workload, rows, times)
+        by_hand = {
+            name
+            for name in (REFERENCE, *specs)
+            if errors.get(name, math.inf) <= self.case.max_error
+        }
         return {
-            **compared(data, best, {REFERENCE, *specs}, self.case.max_error),
+            **compared(data, best, by_hand),
+            "errors_by_hand": errors,
             "not_measured": missing,
             "by_hand_s": time.perf_counter() - begun_s,
         }
@@ -171,8 +178,8 @@ class Tried:
 
 def measured(
     workload: Workload, rows: Sequence[Row], times: Times
-) -> tuple[ComparisonData, dict[str, str]]:
-    """Rows in common rounds, in two processes each; and why some of them are not among these."""
+) -> tuple[ComparisonData, dict[str, str], dict[str, float]]:
+    """Rows in common rounds, in two processes each; why others are not among them; and errors."""
     with OpenRows.of(workload, None) as open_rows:
         errors = open_rows.open(rows, time.monotonic() + times.build_s())
         ready = [row for row in rows if row.name in open_rows.replicas]
@@ -180,18 +187,27 @@ def measured(
             raise errors[REFERENCE]
         open_rows.open(ready, time.monotonic() + times.build_s())  # what is compiled is on disk
         options = Options(replicas=2, evidence=False, passes=False, budget_s=times.by_hand_s)
+        outputs = {row.name: open_rows.replicas[row.name][0].output for row in ready}
         data = open_rows.measure([row.name for row in ready], REFERENCE, options)
     failed = {failure.backend: failure.reason for failure in data.failures}
-    return data, {**{name: error.reason for name, error in errors.items()}, **failed}
+    missing = {**{name: error.reason for name, error in errors.items()}, **failed}
+    return data, missing, relative_errors(outputs)
 
 
-def compared(
-    data: ComparisonData, best: str, by_hand: Collection[str], max_error: float
-) -> dict[str, Any]:
+def relative_errors(outputs: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, float]:
+    """The relative L2 error of each row against the float32 row; infinite where it overflowed."""
+    expected = outputs[REFERENCE]
+    found = {name: compare_tensors(output, expected) for name, output in outputs.items()}
+    return {
+        name: math.inf if one.nonfinite_count or one.relative_l2 is None else one.relative_l2
+        for name, one in found.items()
+    }
+
+
+def compared(data: ComparisonData, best: str, by_hand: Collection[str]) -> dict[str, Any]:
     """The speed of the winner, by that of the fastest accurate row by hand, with its interval."""
     rows = {row.backend: row for row in pb.Comparison(data)}
-    tried = [row for name, row in rows.items() if name in by_hand]
-    accurate = [row for row in tried if _is_accurate(row, max_error)]
+    accurate = [row for name, row in rows.items() if name in by_hand]
     fastest = min(accurate, key=lambda row: row.latency.value).backend
     share = per_item_ratio(data, fastest, best) if best in rows else None
     return {
@@ -202,14 +218,6 @@ def compared(
             name: row.throughput.value for name, row in rows.items() if row.throughput
         },
     }
-
-
-def _is_accurate(row: Any, max_error: float) -> bool:
-    found = row.agreement
-    error = found.relative_l2 if found else None
-    return row.backend == REFERENCE or (
-        error is not None and error <= max_error and not found.nonfinite_count
-    )
 
 
 def try_model(tried: Tried, entry: dict[str, Any], record: Record, times: Times) -> None:

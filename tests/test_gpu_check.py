@@ -80,7 +80,8 @@ def checked(source: str) -> pb.Check:
 
 @pytest.mark.apex
 def test_both_errors_of_the_founding_script_with_the_real_apex(here):
-    check = checked(FOUNDING)
+    # Batches so large that the device is behind the host in half, too, and on a busy host.
+    check = checked(FOUNDING.replace("torch.rand([64,", "torch.rand([512,"))
     assert check.ending == Ending("finished", 0)
     assert confirmed(check) == ["leaked-patches", "missing-synchronize"]
     assert [violation.gate for violation in check.breaches[2:]] == ["half-into-float32"]  # O0, too

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import attrs
 import cloudpickle
 
+from precisionbench._internal.unpickling import loads
 from precisionbench.display import Shown
 from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, SpecError, one_line, some
 from precisionbench.results.comparison_data import ComparisonData
@@ -82,7 +83,7 @@ class Job:
     def _measured(self, device: Device) -> Outcome:
         store, start_s = Store(self.folder), time.monotonic()
         try:
-            model, backends = cloudpickle.loads(self.model), cloudpickle.loads(self.backends)
+            model, backends = loads(self.model), loads(self.backends)
             data = self.machine.measure(self.cell, model, backends, device)
         except FOREIGN_ERRORS as exc:
             run = StudyRun(self.cell, time.monotonic() - start_s)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from precisionbench._internal import unpickling
 from precisionbench._internal.files import reason_of, remedy_for
 from precisionbench._internal.importing import working_directory_on_path
 from precisionbench._internal.paths import quoted
@@ -53,7 +54,7 @@ def load(path: str | Path, *, mapped: bool = False) -> Any:
         Exception: what is in the file cannot be unpickled here; any exception.
     """
     with working_directory_on_path():  # where the parent found `package.module:function`
-        return torch.load(path, mmap=mapped, map_location="cpu", weights_only=False)
+        return torch.load(path, "cpu", pickle_module=unpickling, mmap=mapped, weights_only=False)
 
 
 def _not_written(file: Path, error: OSError) -> OutputError:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from precisionbench._internal.importing import working_directory_on_path
+from precisionbench._internal.unpickling import loads
 from precisionbench.errors import ENDS_OF_RUN, SpecError, WorkloadError, one_line, text_of
 from precisionbench.measure.rows import Row
 from precisionbench.measure.worker.calls import CallBackend
@@ -48,7 +49,7 @@ class _Pickled:
 
     def __call__(self) -> Call:
         with working_directory_on_path():
-            call: Call = cloudpickle.loads(self.data)
+            call: Call = loads(self.data)
         return call
 
 

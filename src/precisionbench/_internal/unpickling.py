@@ -1,0 +1,47 @@
+"""Unpickles what cloudpickle wrote, for torch.compile too."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+_MAKES_FUNCTIONS = "_make_function"  # of cloudpickle, for functions that are pickled by value
+
+
+class Unpickler(pickle.Unpickler):
+    """Makes functions that TorchDynamo can inline.
+
+    A function of the user's script has the script's name among its globals, `__main__`, and
+    TorchDynamo before torch 2.14 looks further globals up in the module of that name: in a worker
+    that is not the script, and compiling fails (module '__main__' has no attribute 'nn'). Without
+    the name it reads the function's own globals, as newer versions always do.
+    """
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        """What pickle looks up by name; see the class."""
+        found = super().find_class(module_name, global_name)
+        if global_name == _MAKES_FUNCTIONS and module_name.startswith("cloudpickle"):
+            return partial(_without_name, found)
+        return found
+
+
+def loads(data: bytes) -> Any:
+    """Read what `cloudpickle.dumps` wrote.
+
+    Args:
+        data: by this version of Python.
+
+    Raises:
+        Exception: it cannot be unpickled here; any exception.
+    """
+    return Unpickler(io.BytesIO(data)).load()
+
+
+def _without_name(
+    make: Callable[..., Any], code: object, namespace: dict[str, Any], *others: Any
+) -> Any:
+    namespace.pop("__name__", None)
+    return make(code, namespace, *others)
