@@ -103,9 +103,11 @@ class Tried:
     def tuned(self, budget_s: float) -> tuple[pb.Tuned, dict[str, Any]]:
         """What `tune` finds, and its part of the record."""
         begun_s = time.perf_counter()
+        steps: list[tuple[float, str]] = []
         best = pb.tune(
             self.model, self.inputs, max_error=self.case.max_error, budget_s=budget_s,
             device=self.device, journal=None,
+            on_progress=lambda one: steps.append((round(one.elapsed_s, 1), one.step)),
         )  # fmt: skip
         elapsed_s = time.perf_counter() - begun_s
         measured = {row.backend: row.throughput for row in best.comparison}
@@ -122,6 +124,7 @@ class Tried:
             "trials": [attrs.asdict(trial) for trial in best.trials],
             "left_out": [attrs.astuple(one) for one in best.left_out],
             "notes": list(best.data.notes),
+            "steps": steps,
         }
 
     def fresh(self, best: pb.Tuned) -> dict[str, Any]:
@@ -260,7 +263,11 @@ def run(given: argparse.Namespace) -> None:
             entry["failure"] = f"{type(exc).__name__}: {exc}"
         entry["all_s"] = time.monotonic() - begun_s
         record.write()
-        print(json.dumps({key: entry[key] for key in entry if key != "trials"}, default=str))
+        print(
+            json.dumps(
+                {key: entry[key] for key in entry if key not in ("trials", "steps")}, default=str
+            )
+        )
     record.write()
 
 

@@ -139,6 +139,8 @@ class Screening:
 
     def _judge_and_time(self, specs: Sequence[str]) -> None:
         ready = [spec for spec in specs if self._can_win(spec)]
+        if ready:
+            self.tell("judging " + ", ".join(ready))
         accurate = [spec for spec in ready if self._is_accurate(spec)]
         if accurate:
             self._time(accurate)
