@@ -151,7 +151,7 @@ class Packs:
     ) -> Iterator[dict[str, Any]]:
         """All rows in common rounds, on some cores only where that is asked for."""
         everywhere = cpu_affinity.usable_cores()
-        allowed = cpu_affinity.fastest_cores(cores) if cores else everywhere
+        allowed = cpu_affinity.reserved_cores(cores) if cores else everywhere
         workers = [prepared.worker for row_state in row_states for prepared in row_state.replicas]
         for worker in workers:
             worker.set_cpu_affinity(allowed)

@@ -22,8 +22,6 @@ from torch import nn
 
 import precisionbench as pb
 from precisionbench.backends import Backend, Inputs, Prepared
-from precisionbench.backends.eager import Eager
-from precisionbench.backends.float64 import Float64
 from precisionbench.errors import (
     BackendUnavailableError,
     ExecutionError,
@@ -38,12 +36,12 @@ from precisionbench.measure import compare
 from precisionbench.measure.rounds import run_rounds
 from precisionbench.measure.schedule import RowState, Schedule
 from precisionbench.measure.stopping import few_rounds_warnings
-from precisionbench.measure.worker import guards, session
+from precisionbench.measure.worker import guards
 from precisionbench.measure.worker.protocol import Opening
-from precisionbench.model.workload import Workload, resolve
+from precisionbench.model.workload import Workload
 from precisionbench.results import Measurement
 from precisionbench.torchtools.global_state import Functions, functions_restored, read_flags
-from precisionbench.torchtools.timer import HostClock, Timer
+from precisionbench.torchtools.timer import Timer
 from test_timer import FakeClock
 
 QUICK: dict[str, Any] = {
@@ -1200,31 +1198,6 @@ def test_a_layer_that_does_not_exist_is_named(images):
         nn.Sequential(nn.Flatten()), images, backends=["half:fp32_layers=9"], **QUICK
     )
     assert "no module '9'" in found.failures[0].reason
-
-
-def test_memory_taken_by_rows_built_at_the_same_time_is_not_attributed_to_a_row(cnn, images):
-    workload = resolve(cnn, images, device="cpu", seed=0)
-    with session.opened(Eager(), workload, Timer(HostClock(workload.device))) as one:
-        disturbed = attrs.evolve(one, driver_bytes=1 << 30)
-        assert disturbed.recalibrated().driver_bytes is None
-
-
-def test_a_block_takes_no_longer_than_a_few_times_what_was_planned(cnn, images):
-    """On a busy machine calls can become a hundred times as slow: one block took 25 s."""
-    workload = resolve(cnn, images, device="cpu", seed=0)
-    with session.opened(Eager(), workload, Timer(HostClock(workload.device))) as one:
-        opening = attrs.evolve(one.opening, call_s=1e-4)
-        slow = attrs.evolve(one, opening=opening, call=lambda: time.sleep(0.05))
-        assert len(slow.block(500, 1, 0)) < 20
-
-
-def test_a_row_of_which_only_the_output_is_needed_is_called_once(cnn, images):
-    """The model in float64, which takes seconds for each call on some devices."""
-    workload = resolve(cnn, images, device="cpu", seed=0)
-    with session.opened(Float64(), workload, Timer(HostClock(workload.device))) as one:
-        assert one.opening.warmup_calls == 0
-        assert one.opening.call_s == one.opening.first_call_s
-        assert {tensor.dtype for tensor in one.output.values()} == {torch.float64}
 
 
 @attrs.frozen

@@ -405,7 +405,7 @@ def test_workers_that_have_died_are_not_taken_for_processes_of_others():
 @pytest.mark.parametrize("shared", [None, 2])
 def test_only_the_cores_that_workers_may_use_are_watched(monkeypatch, shared):
     monkeypatch.setattr(cpu_affinity, "usable_cores", lambda: (0, 1, 2, 3))
-    cores = cpu_affinity.fastest_cores(shared) if shared else (0, 1, 2, 3)
+    cores = cpu_affinity.reserved_cores(shared) if shared else (0, 1, 2, 3)
     watched = []
     run = make_run(read_cpu_times=watched.append)
     run.shared_cores = shared

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
+import json
 import os
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -27,6 +33,9 @@ from test_timer import FakeClock
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity"), reason="CPU affinity is set on Linux only"
 )
+
+
+NUMBERS = itertools.count()
 
 
 @attrs.frozen
@@ -81,7 +90,9 @@ def test_workers_share_cores_once_they_are_prepared(tmp_path, shared):
     assert len(processes) == 2
     for calls in processes.values():
         assert calls[0] == str(mine)  # builds and tunes on all of them
-        assert calls[-1] == str(mine[-shared:] if shared else mine)
+        last = set(json.loads(calls[-1]))  # other tests at the same time reserve cores, too
+        assert last <= set(mine)
+        assert len(last) == (shared or len(mine))
     assert sorted(os.sched_getaffinity(0)) == mine
 
 
@@ -108,6 +119,16 @@ def test_two_cores_are_shared_on_a_gpu_where_there_are_enough(monkeypatch, devic
     assert cpu_affinity.default_shared_cores(device) == count
 
 
+@pytest.fixture
+def cores(monkeypatch) -> tuple[int, ...]:
+    """Eight cores that no other test reserves."""
+    first = 1000 * os.getpid() + 8 * next(NUMBERS)
+    found = tuple(range(first, first + 8))
+    monkeypatch.setattr(cpu_affinity, "usable_cores", lambda: found)
+    monkeypatch.setattr(cpu_affinity, "_reserved", (0, set()))
+    return found
+
+
 @pytest.mark.parametrize(
     ("speeds", "chosen"),
     [
@@ -116,14 +137,51 @@ def test_two_cores_are_shared_on_a_gpu_where_there_are_enough(monkeypatch, devic
         (dict.fromkeys(range(8), 1024), (6, 7)),
     ],
 )
-def test_the_fastest_cores_are_chosen(monkeypatch, tmp_path, speeds, chosen):
-    monkeypatch.setattr(cpu_affinity, "usable_cores", lambda: tuple(range(8)))
+def test_the_fastest_cores_are_chosen(cores, monkeypatch, tmp_path, speeds, chosen):
     monkeypatch.setattr(cpu_affinity, "_CPUS", tmp_path)
     for core, speed in speeds.items():
-        folder = tmp_path / f"cpu{core}" / "cpufreq"
+        folder = tmp_path / f"cpu{cores[core]}" / "cpufreq"
         folder.mkdir(parents=True)
         (folder / "cpuinfo_max_freq").write_text(f"{speed}000\n")
-    assert cpu_affinity.fastest_cores(2) == chosen
+    assert cpu_affinity.reserved_cores(2) == tuple(cores[core] for core in chosen)
+
+
+def reserving(cores: tuple[int, ...], count: int) -> subprocess.Popen[str]:
+    """A process that reserves some of the cores, prints which, and ends with its input."""
+    code = (
+        "from precisionbench.system import cpu_affinity as a\n"
+        f"a.usable_cores = lambda: {cores}\n"
+        f"print(*a.reserved_cores({count}), flush=True); input()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", code], text=True, **pipes)
+
+
+def test_processes_that_measure_at_the_same_time_use_different_cores(cores):
+    with reserving(cores, 2) as other:
+        assert other.stdout.readline().split() == [str(core) for core in cores[6:]]
+        mine = cpu_affinity.reserved_cores(3)
+        assert mine == cores[3:6]
+        assert cpu_affinity.reserved_cores(2) == mine[1:]  # the same ones each time
+        assert cpu_affinity.reserved_cores(6) == cores[:6]
+        assert cpu_affinity.reserved_cores(7) == cores[1:]  # too few: the fastest of all
+        other.communicate("\n")
+    assert cpu_affinity.reserved_cores(7) == cores[:6] + cores[7:]  # the other one has ended
+
+
+def test_a_forked_process_has_no_reservation_of_its_own(cores, monkeypatch):
+    mine = cpu_affinity.reserved_cores(2)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert set(cpu_affinity.reserved_cores(2)).isdisjoint(mine)
+
+
+def test_where_names_cannot_be_bound_the_fastest_cores_are_used(cores, monkeypatch):
+    class Refused(socket.socket):
+        def bind(self, address: object) -> None:
+            raise PermissionError(errno.EPERM, "not permitted")
+
+    monkeypatch.setattr(cpu_affinity.socket, "socket", Refused)
+    assert cpu_affinity.reserved_cores(2) == cores[6:]
 
 
 def test_a_worker_measures_how_many_cores_a_call_keeps_busy():

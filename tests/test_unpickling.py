@@ -9,10 +9,10 @@ from types import FunctionType
 import cloudpickle
 import pytest
 import torch
-from test_compile import needs_compiler
 
 from precisionbench._internal.unpickling import loads
 from precisionbench.torchtools.saving import load, save
+from test_compile import needs_compiler
 
 SCRIPT = """
 import torch

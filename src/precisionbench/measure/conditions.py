@@ -62,7 +62,7 @@ def measured_cores(run: Run) -> tuple[int, ...]:
     """
     if run.shared_cores is None:
         return cpu_affinity.usable_cores()
-    return cpu_affinity.fastest_cores(run.shared_cores)
+    return cpu_affinity.reserved_cores(run.shared_cores)
 
 
 def monitor_of(run: Run, row_states: Sequence[RowState]) -> Monitor:

@@ -2,12 +2,15 @@
 
 Where the host is the bottleneck, processes that wander over many cores differ by 8 % (standard
 deviation) and on the same two cores by 3 %; where the device is, it makes no difference
-(docs/between-processes.md).
+(docs/between-processes.md). Processes that measure at the same time, one for each GPU, would
+slow each other down on the same cores, so each of them reserves its own.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from pathlib import Path
 
 SHARED_CORES = 2
@@ -16,6 +19,8 @@ _MIN_USABLE_CORES = 4
 # One thread that launches kernels, or waits for them, keeps one busy.
 _SINGLE_THREADED_CORES_BUSY = 1.5
 _CPUS = Path("/sys/devices/system/cpu")
+# The process that this module's state is of, since a fork copies it; and the cores it has reserved.
+_reserved: tuple[int, set[int]] = (0, set())
 
 
 def usable_cores() -> tuple[int, ...]:
@@ -33,13 +38,42 @@ def default_shared_cores(device_type: str) -> int | None:
     return SHARED_CORES if device_type == "cuda" and enough else None
 
 
-def fastest_cores(count: int) -> tuple[int, ...]:
-    """The fastest usable cores; among equal ones the last, as systems use the first most.
+def reserved_cores(count: int) -> tuple[int, ...]:
+    """Cores that no other process has reserved by this function, the same ones in each call.
+
+    They are the fastest usable cores; among equal ones the last, as systems use the first most.
+    Where others have reserved too many, they are the fastest of all. A reservation ends with its
+    process. It is a Unix socket, so containers with a network of their own do not see it.
 
     Args:
         count: how many.
     """
-    return tuple(sorted(sorted(usable_cores(), key=lambda core: (_speed(core), core))[-count:]))
+    ranked = sorted(usable_cores(), key=lambda core: (_speed(core), core), reverse=True)
+    reserved = _reserved_by_this_process()
+    own = [core for core in ranked if core in reserved]
+    for core in (core for core in ranked if core not in reserved):
+        if len(own) < count and _reserve(core):
+            reserved.add(core)
+            own.append(core)
+    return tuple(sorted(own[:count] if len(own) >= count else ranked[:count]))
+
+
+def _reserved_by_this_process() -> set[int]:
+    global _reserved
+    if _reserved[0] != os.getpid():
+        _reserved = (os.getpid(), set())
+    return _reserved[1]
+
+
+def _reserve(core: int) -> bool:
+    """Bind the name of a core, until this process ends; false where another process has it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bound:
+        try:
+            bound.bind(f"\0precisionbench-core-{core}")
+        except OSError as exc:  # where names cannot be bound, cores cannot be reserved
+            return exc.errno != errno.EADDRINUSE
+        bound.detach()  # it stays open
+    return True
 
 
 def is_multithreaded(cores_busy: float) -> bool:

@@ -57,7 +57,7 @@ class WorkerBackend:
         opening: what is known of it since it is ready.
 
     Raises:
-        PrecisionBenchError: as `session.opened`.
+        PrecisionBenchError: as `opening.opened`.
     """
 
     def __init__(

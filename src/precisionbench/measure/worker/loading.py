@@ -96,8 +96,10 @@ def one_at_a_time(file: Path) -> Iterator[None]:
     """Let only one process at a time into the context, among those that give the same file.
 
     Copies to a GPU that several processes share wait for each process's time slice: side by side,
-    nine models of 320 small tensors took 3 s each, and one after another 0.1 s. A process that has
-    waited for 10 s goes on beside the others.
+    nine models of 320 small tensors took 3 s each, and one after another 0.1 s. On a CPU the
+    threads of a call wait for each other, and get no core while those of other calls wait: two
+    LSTMs on two cores took 6 s to warm up, and one after the other 0.2 s. A process that has waited
+    for 10 s goes on beside the others.
 
     Args:
         file: made where there is none.

@@ -11,7 +11,7 @@ import attrs
 
 from precisionbench.backends import Backend
 from precisionbench.errors import OutOfMemoryError, PrecisionBenchError
-from precisionbench.measure.worker import session
+from precisionbench.measure.worker import opening
 from precisionbench.measure.worker.calls import CallBackend, CallLauncher
 from precisionbench.measure.worker.first_call_limit import WarmCallLimit
 from precisionbench.measure.worker.guards import drop_frames
@@ -91,7 +91,7 @@ class InlineLauncher:
             limit: how long a warm call may take; None: any time.
 
         Raises:
-            PrecisionBenchError: as `session.opened`.
+            PrecisionBenchError: as `opening.opened`.
         """
         load = load or partial(loaded, backend, self.workload, self.timer, on_step, self.turn)
         try:
@@ -100,8 +100,8 @@ class InlineLauncher:
                 functions_restored(),
                 flags_restored(),
                 self._out_of_memory_explained(backend),
-                session.opened(
-                    backend, self.workload, self.timer, on_step, known, load, limit
+                opening.opened(
+                    backend, self.workload, self.timer, on_step, known, load, limit, self.turn
                 ) as opened,
             ):
                 yield opened
@@ -137,7 +137,7 @@ class InlineLauncher:
             free_memory()
             try:
                 smaller = self.workload.with_batch(batch)
-                with session.opened(backend, smaller, self.timer):
+                with opening.opened(backend, smaller, self.timer):
                     return f"batch {batch} fits"
             except PrecisionBenchError as exc:  # memory again, or a model of one batch size only
                 drop_frames(exc)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -13,30 +10,22 @@ import torch
 from torch import nn
 
 from precisionbench._internal.output_capture import OutputCapture, silence
-from precisionbench.backends import Backend, Inputs, Prepared
+from precisionbench.backends import Inputs
 from precisionbench.errors import (
     FOREIGN_ERRORS,
-    PreparationError,
     WorkloadError,
     one_line,
 )
-from precisionbench.measure.worker.first_call_limit import WarmCallLimit
 from precisionbench.measure.worker.first_calls import (
-    FirstCalls,
     event_timing_labels,
-    run_first_calls,
     suitable_timer,
     warm_up,
 )
 from precisionbench.measure.worker.guards import (
-    checked_call,
     checked_inputs,
     executing,
-    leaks_refused,
-    preparing,
 )
-from precisionbench.measure.worker.loading import Loaded, common_settings, loaded
-from precisionbench.measure.worker.protocol import Closing, KnownCalls, Opening
+from precisionbench.measure.worker.protocol import Closing, Opening
 from precisionbench.model.workload import Workload
 from precisionbench.probes.float64_reference import (
     layer_errors,
@@ -44,23 +33,14 @@ from precisionbench.probes.float64_reference import (
     layer_outputs_in_float64,
     needs_every_item,
 )
-from precisionbench.probes.graphs import Replay
-from precisionbench.probes.growth import state_bytes
-from precisionbench.probes.layers import eager_module
 from precisionbench.probes.overflow import overflows_of
 from precisionbench.probes.profiler import collect_evidence, start_profiler
-from precisionbench.probes.run_all import l2_flush, take_passes
+from precisionbench.probes.run_all import take_passes
 from precisionbench.results import Passes
-from precisionbench.results.evidence import Evidence, Operation
-from precisionbench.results.json_values import Json, as_json
-from precisionbench.system.memory import free_device_bytes
+from precisionbench.results.evidence import Evidence
 from precisionbench.torchtools.agreement import compare_tensors, cpu_copies, differs
 from precisionbench.torchtools.global_state import (
     autocast_off,
-    gradients_off,
-    read_flags,
-    recompile_limit_lifted,
-    seed_everything,
     threads,
 )
 from precisionbench.torchtools.refill import refilled
@@ -73,7 +53,6 @@ _STEADY_ERROR = 1e-2
 # A block ends early where calls take this many times as long as they did before, as they can on a
 # busy machine; but not before these seconds.
 _MOST_TIMES, _SHORT_BLOCK_S = 4, 0.5
-_MOST_DETAILS = 1_000_000  # characters of JSON that a plugin may say of its engine
 
 
 @attrs.frozen
@@ -177,7 +156,7 @@ class Session:
         opening = attrs.evolve(
             self.opening,
             labels=labels,
-            **_clock_fields(timer, cold=self.flush is not None),
+            **clock_fields(timer, cold=self.flush is not None),
             **attrs.asdict(found),
         )
         return attrs.evolve(self, opening=opening, timer=timer, driver_bytes=None)
@@ -292,158 +271,16 @@ def _tensors_of(path: str) -> list[torch.Tensor]:
         ) from exc
 
 
-@contextlib.contextmanager
-def opened(
-    backend: Backend,
-    workload: Workload,
-    timer: Timer,
-    on_step: Callable[[str], object] = lambda _: None,
-    known: KnownCalls | None = None,
-    load: Callable[[], Loaded] | None = None,
-    limit: WarmCallLimit | None = None,
-) -> Iterator[Session]:
-    """Prepare a backend in this process, call it once, and undo it on leaving.
+def clock_fields(timer: Timer, cold: bool) -> dict[str, Any]:
+    """The fields of `Opening` about the clock; with a cold cache each sample is a single call.
 
     Args:
-        backend: what to prepare.
-        workload: the model and inputs; copies are used.
-        timer: times the calls on the workload's device.
-        on_step: called with a description of each step before it begins.
-        known: what an earlier replica has shown of its calls; this one is prepared beside others,
-            so that the driver's memory says nothing of it.
-        load: gives the copies of the model and inputs; None makes them now.
-        limit: how long a warm call may take; None: any time.
-
-    Raises:
-        BackendUnavailableError: this machine cannot run it.
-        PreparationError: `prepare` failed.
-        ExecutionError: the first call failed.
-        OutOfMemoryError: it does not fit.
-        DeviceError: the device stopped responding.
-        StateLeakError: the plugin left torch patched.
-        SlowCallError: a warm call is beyond the limit.
+        timer: has the clock.
+        cold: whether the L2 cache is emptied before each call.
     """
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(common_settings(backend, workload, timer))
-        ready = load() if load else loaded(backend, workload, timer, on_step)
-        workload, output = ready.workload, ready.output
-        with output.capturing():
-            free = free_device_bytes(workload.device)
-            seed_everything(workload.seed)
-            stack.enter_context(recompile_limit_lifted())
-            stack.enter_context(leaks_refused())
-            prepare = partial(stack.enter_context, preparing(backend, *ready.parts, output))
-            on_step("building")
-            prepared, build_s = timer.once(prepare)
-            stack.enter_context(gradients_off(backend.grad_mode))
-            call = checked_call(prepared)
-            module = prepared.module if isinstance(prepared, Prepared) else None
-            state = partial(state_bytes, call, module)
-            with executing(call):
-                first = run_first_calls(backend, call, build_s, timer, on_step, known, state, limit)
-                taken = None if known else _bytes_taken(ready.bytes, free, workload.device)
-        session = _session(backend, workload, timer, first, prepared, output)
-        yield attrs.evolve(session, driver_bytes=taken)
-
-
-def _bytes_taken(loaded: int, free_before: int | None, device: torch.device) -> int | None:
-    """Device memory of what was loaded, and taken since `free_before` bytes were free."""
-    free = free_device_bytes(device)
-    return None if free_before is None or free is None else loaded + max(0, free_before - free)
-
-
-def _session(
-    backend: Backend,
-    workload: Workload,
-    timer: Timer,
-    first: FirstCalls,
-    prepared: object,
-    output: OutputCapture,
-) -> Session:
-    """A session whose clock can time the call."""
-    events = timer.clock if isinstance(timer.clock, CudaEventClock) else None
-    cold = backend.l2_cache == "cold"
-    timer = suitable_timer(timer, first.labels)
-    if first.growth:
-        output.warn(first.growth)
-    return Session(
-        opening=_opening(backend, workload, timer, first, prepared, output),
-        timer=timer,
-        call=first.call,
-        output=first.output,
-        output_capture=output,
-        events=events,
-        workload=workload,
-        flush=l2_flush(events.device) if events and cold else None,
-        module=_profiled_module(prepared, first.call),
-        inputs=prepared.inputs if isinstance(prepared, Prepared) else None,
-    )
-
-
-def _opening(
-    backend: Backend,
-    workload: Workload,
-    timer: Timer,
-    first: FirstCalls,
-    prepared: object,
-    output: OutputCapture,
-) -> Opening:
-    return Opening(
-        **_clock_fields(timer, cold=backend.l2_cache == "cold"),
-        build_s=first.times.build_s,
-        first_call_s=first.times.first_call_s,
-        **attrs.asdict(first.times.warm_up),
-        flags={**read_flags(), "grad_mode": backend.grad_mode},
-        details=_json_details(prepared, output),
-        engine_operations=_engine_operations(prepared),
-        labels=first.labels,
-        batch_size=workload.info.batch_size,
-    )
-
-
-def _clock_fields(timer: Timer, cold: bool) -> dict[str, Any]:
-    """The fields of `Opening` about the clock; with a cold cache each sample is a single call."""
     clock = timer.clock
     return {
         "clock": clock.name,
         "resolution_s": clock.resolution_s,
         "min_sample_s": 0.0 if cold else clock.min_sample_s,
     }
-
-
-def _json_details(prepared: object, output: OutputCapture) -> dict[str, Json]:
-    """What the plugin says of its engine; left out with a warning where it is too much."""
-    if not isinstance(prepared, Prepared):
-        return {}
-    try:
-        details: dict[str, Json] = as_json(dict(prepared.details))
-        size = len(json.dumps(details))
-    except FOREIGN_ERRORS as exc:  # not a mapping, or one that contains itself
-        raise PreparationError(
-            f"its details cannot be recorded ({one_line(exc)})",
-            "return a dict of plain values",
-        ) from exc
-    if size > _MOST_DETAILS:
-        output.warn(f"its details were not recorded: {size / 1e6:.1f} MB, and the limit is 1 MB")
-        return {}
-    return details
-
-
-def _profiled_module(prepared: object, call: Call) -> nn.Module | None:
-    """The module whose layers are profiled; a graph's replay runs none of the module's Python."""
-    if not isinstance(prepared, Prepared) or isinstance(call, Replay):
-        return None
-    return eager_module(prepared.module)
-
-
-def _engine_operations(prepared: object) -> tuple[Operation, ...]:
-    """The layers that the engine reports; a plugin may give anything."""
-    if not isinstance(prepared, Prepared):
-        return ()
-    found = tuple(prepared.engine_operations)
-    if not all(isinstance(one, Operation) for one in found):
-        raise PreparationError(
-            "its engine_operations are not all of the class Operation",
-            "return operations of precisionbench.results.evidence",
-        )
-    return found
