@@ -32,14 +32,14 @@ from made_up_quantised import (
 from made_up_results import H100, comparison, conv, evidence, findings, layer
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.facts import Facts, facts_of_rows
-from precisionbench.diagnosis.findings import Finding
+from precisionbench.diagnosis.findings import Finding, Label
 from precisionbench.diagnosis.quantised import Quantisation
 from precisionbench.model.workload import resolve
 from precisionbench.probes.profiler import collect_evidence
 from precisionbench.results import ComparisonData
 from precisionbench.results.claims import EAGER, Claims
 from precisionbench.results.environment import Gpu
-from precisionbench.results.evidence import Evidence, Kernel, Tensor
+from precisionbench.results.evidence import Evidence, Kernel, Operation, Tensor
 
 CAUSES = set(PLANTED_QUANTISED)
 
@@ -452,3 +452,44 @@ def test_a_real_dynamically_quantised_model_runs_in_8_bits():
     seen = quantisation_of_real(model, torch.randn(4, 64))
     assert len(seen.eight_bits) == 2
     assert not seen.floats
+
+
+QKV = (((1, 8, 512, 64), "bfloat16"),) * 3
+
+
+def claiming(*operations: Operation, attention: str = "bfloat16") -> Label:
+    """The label of a row that claims int8 for all but attention."""
+    data = quantised(*operations)
+    row = data.results[1]
+    row = attrs.evolve(row, claims=attrs.evolve(row.claims, attention=attention))
+    (label,) = diagnosis_of(attrs.evolve(data, results=(data.results[0], row))).labels[1:]
+    return label
+
+
+def flash(time_s: float = 0.2e-3, tensors: tuple = QKV) -> Operation:
+    return operation("aten::_scaled_dot_product_flash_attention", time_s, *tensors)
+
+
+def test_attention_that_a_quantiser_leaves_as_it_says_is_no_false_label():
+    found = claiming(int_mm(0.6e-3), flash())
+    assert found.verdict == "true"
+    says = "attention, 25% of GEMM/conv time, is left in bfloat16, as claimed"
+    assert says in [witness.says for witness in found.witnesses]
+
+
+def test_attention_without_such_a_claim_is_part_of_the_label():
+    assert claiming(int_mm(0.6e-3), flash(), attention="").verdict == "partly"
+
+
+def test_attention_in_another_dtype_than_the_one_it_is_left_in_is_part_of_the_label():
+    float32 = tuple((shape, "float32") for shape, _ in QKV)
+    assert claiming(int_mm(0.6e-3), flash(tensors=float32)).verdict == "partly"
+
+
+def test_a_layer_that_was_not_quantised_is_not_excused_by_attention():
+    label = claiming(int_mm(0.6e-3), flash(), mm(0.1e-3, "bfloat16", layer="head"))
+    assert (label.verdict, label.ran) == ("partly", "in bfloat16")
+
+
+def test_a_row_of_attention_alone_quantised_nothing():
+    assert claiming(flash()).verdict == "false"

@@ -108,6 +108,7 @@ class TorchAo(Backend):
         return Claims(
             dtype=stored if is_dynamic else self.dtype,
             weights=stored,
+            attention=self.dtype if is_dynamic else "",
             precision="" if is_dynamic else f"{self.dtype}, {stored} weights",
             engine="torch.compile" if self.compile else EAGER,
             framework="torchao compiled" if self.compile else "torchao",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+import attrs
+
 from precisionbench.diagnosis.engine_label import DETAIL, MOST, with_engine
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Indicator, Label
@@ -49,8 +51,12 @@ def precision_label_of(facts: Facts) -> Label:
     Returns:
         The claim, the verdict, and each indicator.
     """
-    claim = claims_of(facts.row).dtype
+    claims = claims_of(facts.row)
+    claim, whole = claims.dtype, facts
+    facts = _besides_attention(whole, claims.attention)
     indicators = tuple(_indicators(facts, claim)) if claim else ()
+    if facts is not whole:
+        indicators = (*indicators, _left_attention(whole, claims.attention))
     ran = _ran(facts)
     wrong = max((_wrong_share(facts, claim), _wrong_layers(facts, claim)), key=_or_none)
     impossible = any(one.against and one.name == RATE for one in indicators)
@@ -68,6 +74,23 @@ def precision_label_of(facts: Facts) -> Label:
     if not ran and verdict in ("false", "partly"):
         ran = "in another precision"
     return Label(facts.row.backend, claim, verdict, ran, indicators, reason=reason)
+
+
+def _besides_attention(facts: Facts, dtype: str) -> Facts:
+    """What a claim covers that leaves fused attention in another dtype; all without such one."""
+    left = [work.operation for work in facts.work if work.is_attention and work.dtype == dtype]
+    if not dtype or not left or len(left) == len(facts.work):
+        return facts
+    kept = [one for one in facts.evidence.operations if not any(one is other for other in left)]
+    return attrs.evolve(facts, evidence=attrs.evolve(facts.evidence, operations=tuple(kept)))
+
+
+def _left_attention(facts: Facts, dtype: str) -> Indicator:
+    total_s = sum(work.time_s for work in facts.work)
+    left_s = sum(work.time_s for work in facts.work if work.is_attention and work.dtype == dtype)
+    share = left_s / total_s if total_s else 0.0
+    says = f"attention, {share:.0%} of GEMM/conv time, is left in {dtype}, as claimed"
+    return Indicator("attention", says, None)
 
 
 def _why_unclear(facts: Facts, claim: str) -> str:

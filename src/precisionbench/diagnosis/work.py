@@ -49,6 +49,11 @@ class MatrixWork:
     has_stored_weights: bool = False
 
     @property
+    def is_attention(self) -> bool:
+        """Whether it is a fused attention operation."""
+        return self.operation.short_name.startswith(_ATTENTION)
+
+    @property
     def is_convolution(self) -> bool:
         """Whether it is a convolution."""
         return self.kernel_size > 0

@@ -40,6 +40,8 @@ class Claims(Shown):
             `int8`, `float64`, ...; empty where no single one is claimed, so that none is verified.
         weights: in which the weights of matmuls and convolutions are stored, such as `int4`, where
             a quantiser stores them; checked by the shares in `details["weight_shares"]`.
+        attention: in which fused attention runs where the engine leaves it in another dtype, as
+            quantisers of linear layers do; empty where `dtype` is that of attention, too.
         mixed: whether the engine chooses the dtype of each operation, as autocast does; `dtype` is
             then that of matmuls and convolutions.
         precision: what reports call the precision; empty for `dtype`, or `mixed` and `dtype`.
@@ -73,6 +75,7 @@ class Claims(Shown):
     packages: tuple[str, ...] = ()
     covered_options: tuple[str, ...] = ("dtype", "precision")
     weights: str = ""
+    attention: str = ""
 
     @property
     def precision_name(self) -> str:
