@@ -29,7 +29,7 @@ from precisionbench.errors import (
     one_line,
 )
 from precisionbench.results.claims import Claims
-from precisionbench.results.dtypes import INT8
+from precisionbench.results.dtypes import FLOAT32, INT8
 from precisionbench.torchtools.global_state import functions_restored
 from precisionbench.torchtools.tensors import Inputs, walk
 
@@ -82,6 +82,7 @@ class Pt2e(Backend):
         return Claims(
             dtype=INT8,
             weights=INT8,
+            attention=FLOAT32,
             engine="torch.compile",
             framework="PT2E compiled",
             sparsity="dense",
