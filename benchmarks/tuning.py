@@ -107,7 +107,7 @@ class Tried:
         best = pb.tune(
             self.model, self.inputs, max_error=self.case.max_error, budget_s=budget_s,
             device=self.device, journal=None,
-            on_progress=lambda one: steps.append((round(one.elapsed_s, 1), one.step)),
+            on_progress=lambda one: note_step(steps, one),
         )  # fmt: skip
         elapsed_s = time.perf_counter() - begun_s
         measured = {row.backend: row.throughput for row in best.comparison}
@@ -177,6 +177,12 @@ class Tried:
             "not_measured": missing,
             "by_hand_s": time.perf_counter() - begun_s,
         }
+
+
+def note_step(steps: list[tuple[float, str]], progress: pb.Progress) -> None:
+    """When each step of the search began; what is only repeated is left out."""
+    if not steps or steps[-1][1] != progress.step:
+        steps.append((round(progress.elapsed_s, 1), progress.step))
 
 
 def measured(

@@ -78,6 +78,9 @@ class SimulatedBench:
         truths: of each configuration; others are as fast as `eager`.
         limit: the largest error.
         slots: as for `Bench`.
+        ahead: as for `Bench`.
+        begun: when the build of each configuration began that goes on, or is not taken yet.
+        built_beside: configurations that were being built in each measurement.
         noise: relative standard deviation of a block's level.
         process_noise: relative standard deviation of a process's level, which it keeps.
         memory: of the device, in the unit of `Simulated.memory`.
@@ -93,6 +96,9 @@ class SimulatedBench:
     truths: Mapping[str, Simulated]
     limit: float = 1e-2
     slots: int = 2
+    ahead: int = 0
+    begun: dict[str, float] = attrs.field(factory=dict)
+    built_beside: list[set[str]] = attrs.field(factory=list)
     noise: float = 0.002
     process_noise: float = 0.0
     memory: float = math.inf
@@ -135,7 +141,7 @@ class SimulatedBench:
             self.opened[spec] = self.opened.get(spec, 0) + 1
             slow = _slow_call(self.truth(spec).latency_s, limits.get(spec))
             calls_s = self.truth(spec).latency_s * (FIRST_CALLS if slow else OPENING_CALLS)
-            ready_s = begun_s + self.truth(spec).build_s + calls_s
+            ready_s = self.begun.pop(spec, begun_s) + self.truth(spec).build_s + calls_s
             if error := self._error(spec, is_late=ready_s > end_s) or slow:
                 errors[spec] = error
             else:
@@ -143,6 +149,19 @@ class SimulatedBench:
                 self.open_now.setdefault(spec, []).append(level)
             self.clock_s = max(self.clock_s, min(ready_s, end_s))
         return errors
+
+    def build_ahead(self, specs: Sequence[str], limits: Mapping[str, WarmCallLimit]) -> None:
+        building = [spec for spec in self.begun if not self.is_built(spec)]
+        assert len(building) + len(specs) <= self.ahead
+        assert limits.keys() == {*specs}
+        self.begun |= dict.fromkeys(specs, self.clock_s)
+
+    def is_built(self, spec: str) -> bool:
+        return self.begun[spec] + self.truth(spec).build_s <= self.clock_s
+
+    def wait_built(self, end_s: float) -> None:
+        ready_s = min(begun_s + self.truth(spec).build_s for spec, begun_s in self.begun.items())
+        self.clock_s = max(self.clock_s, min(ready_s, end_s))
 
     def _error(self, spec: str, is_late: bool) -> PrecisionBenchError | None:
         """Why a process cannot be prepared beside those that run."""
@@ -181,6 +200,7 @@ class SimulatedBench:
 
     def measure(self, specs: Sequence[str], options: Options) -> ComparisonData:
         self._measured += 1
+        self.built_beside.append({spec for spec in self.begun if not self.is_built(spec)})
         interrupted = self._measured == self.interrupt_at
         self.timed += [spec for spec in specs if spec not in self.timed]
         calls_s = sum(self.truth(s).latency_s * len(self.open_now[s]) for s in specs)
@@ -220,6 +240,7 @@ class SimulatedBench:
 
     def close(self, specs: Sequence[str]) -> None:
         for spec in specs:
+            self.begun.pop(spec, None)
             self.open_now.pop(spec, None)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
+import attrs
 import pytest
 import torch
 from torch import nn
@@ -28,6 +30,7 @@ PLANTED = """
     import attrs
 
     from precisionbench.backends import Backend
+    from precisionbench.backends.eager import Eager
 
 
     @attrs.frozen
@@ -41,6 +44,18 @@ PLANTED = """
 
 
     @attrs.frozen
+    class Slow(Eager):
+        name: ClassVar[str] = "slow"
+        tunes_by_timing: ClassVar[bool] = True  # as a compiler does
+
+        @contextlib.contextmanager
+        def prepare(self, model, inputs):
+            time.sleep(3)
+            with Eager.prepare(self, model, inputs) as prepared:
+                yield prepared
+
+
+    @attrs.frozen
     class Hangs(Backend):
         name: ClassVar[str] = "hangs"
 
@@ -49,6 +64,9 @@ PLANTED = """
             time.sleep(1000)
             yield
 """
+
+
+SHORT = Options.of("quick", replicas=1, budget_s=0.5)
 
 
 def rows(*specs: str) -> list[Row]:
@@ -80,3 +98,38 @@ def test_a_ctrl_c_before_the_reference_has_a_round_ends_the_search():
         opened.open(rows("eager"), time.monotonic() + 60)
         with pytest.raises(KeyboardInterrupt):
             opened.measure(["eager"], "eager", Options.of("quick", replicas=1, budget_s=5.0))
+
+
+def test_rows_are_built_while_others_are_measured(install):
+    install("planted", PLANTED, slow="Slow", crashes="Crashes", hangs="Hangs")
+    workload = resolve(nn.Linear(8, 8), torch.ones(2, 8), device="cpu", seed=0)
+    with OpenRows.of(workload, None) as opened:
+        opened.open(rows("eager"), time.monotonic() + 60)
+        opened.begin(rows("slow", "hangs"), {})
+        assert not opened.is_ready("slow")
+        opened.open(rows("half"), time.monotonic() + 60)  # does not wait for those
+        assert not opened.is_ready("slow")
+        opened.measure(["eager", "half"], "eager", SHORT)
+        opened.wait_ready(time.monotonic() + 60)
+        assert opened.is_ready("slow")
+        assert opened.open(rows("slow"), time.monotonic()) == {}  # there is nothing to wait for
+        assert opened.replicas["slow"][0].opening.build_s > 2.9
+        opened.begin(rows("crashes"), {})
+        opened.wait_ready(time.monotonic() + 60)
+        assert opened.is_ready("crashes")
+        assert "signal 11" in str(opened.open(rows("crashes"), time.monotonic() + 60)["crashes"])
+        opened.close(["hangs"])
+        data = opened.measure(["eager", "slow"], "eager", SHORT)
+    assert [row.backend for row in data.results] == ["eager", "slow"]
+
+
+def test_rows_that_are_being_built_use_other_cores_than_those_that_are_measured():
+    workload = resolve(nn.Linear(8, 8), torch.ones(2, 8), device="cpu", seed=0)
+    mine = os.sched_getaffinity(0)
+    with OpenRows.of(workload, None) as opened:
+        opened.system = attrs.evolve(opened.system, default_shared_cores=lambda _: 1)
+        opened.open(rows("eager"), time.monotonic() + 60)
+        opened.begin(rows("half"), {})
+        (measured,) = os.sched_getaffinity(opened.replicas["eager"][0].worker.pid)
+        opened.wait_ready(time.monotonic() + 60)
+        assert os.sched_getaffinity(opened._begun["half"].pid) == mine - {measured}

@@ -15,13 +15,13 @@ class Unpickler(pickle.Unpickler):
     """Makes functions that TorchDynamo can inline.
 
     A function of the user's script has the script's name among its globals, `__main__`, and
-    TorchDynamo before torch 2.14 looks further globals up in the module of that name: in a worker
-    that is not the script, and compiling fails (module '__main__' has no attribute 'nn'). Without
+    TorchDynamo before torch 2.14 reads further globals from the module of that name. In a worker
+    that is another module, and compiling fails (module '__main__' has no attribute 'nn'). Without
     the name it reads the function's own globals, as newer versions always do.
     """
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        """What pickle looks up by name; see the class."""
+        """What pickle imports by name; see the class."""
         found = super().find_class(module_name, global_name)
         if global_name == _MAKES_FUNCTIONS and module_name.startswith("cloudpickle"):
             return partial(_without_name, found)

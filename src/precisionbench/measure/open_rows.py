@@ -15,7 +15,7 @@ import attrs
 from precisionbench.errors import FOREIGN_ERRORS, MeasurementError, PrecisionBenchError
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.compare import comparison_data, exclusive, header_of
-from precisionbench.measure.conditions import share_cores
+from precisionbench.measure.conditions import measured_cores, share_cores
 from precisionbench.measure.kept import measure_rows
 from precisionbench.measure.options import Options
 from precisionbench.measure.planning import Plan
@@ -30,7 +30,9 @@ from precisionbench.measure.worker.process import Worker
 from precisionbench.model.workload import Workload
 from precisionbench.results import ComparisonData
 from precisionbench.results.progress import OnProgress
+from precisionbench.system import cpu_affinity
 
+_POLL_S = 0.05  # for each row that is being prepared
 _OPENING = Options(replicas=1, evidence=False, passes=False, build_together=True)
 
 
@@ -56,6 +58,7 @@ class OpenRows:
     on_progress: OnProgress | None
     replicas: dict[str, list[WorkerBackend]] = attrs.field(factory=dict)
     _rows: dict[str, Row] = attrs.field(factory=dict)
+    _begun: dict[str, Worker] = attrs.field(factory=dict)
     _starter: WorkerStarter = attrs.field(init=False)
     _number: Iterator[int] = attrs.field(factory=itertools.count)
 
@@ -81,6 +84,52 @@ class OpenRows:
             system = System(worker_pool=partial(WorkerPool, server))  # for checks of engines
             yield cls(workload, pool, system, on_progress)
 
+    def begin(self, rows: Sequence[Row], limits: Mapping[str, WarmCallLimit]) -> None:
+        """Begin to prepare a worker of each row while others are measured; `open` takes it.
+
+        They use other CPU cores than rows that are measured, where those share some.
+
+        Args:
+            rows: what to prepare.
+            limits: as for `open`.
+        """
+        starter = self._with_files(rows)
+        others = self._cores_of_builds(rows)
+        begun = {row.name: starter.start(row) for row in rows}
+        self._begun |= begun
+        for name, worker in begun.items():
+            worker.wait_until_imported()
+            if others:
+                worker.set_cpu_affinity(others)
+            worker.warm_call_limit = limits.get(name)
+            worker.begin_open()
+
+    def _cores_of_builds(self, rows: Sequence[Row]) -> list[int]:
+        """Cores on which nothing is measured; empty where rows are measured on all of them."""
+        run = self._run(rows, rows[0].name, _OPENING)
+        if run.shared_cores is None:
+            return []
+        measured = measured_cores(run)
+        return [core for core in cpu_affinity.usable_cores() if core not in measured]
+
+    def is_ready(self, name: str) -> bool:
+        """Whether a row that was begun is ready, or has failed; `open` says which.
+
+        Args:
+            name: of the row.
+        """
+        return self._begun[name].is_ready(0.0)
+
+    def wait_ready(self, end_s: float) -> None:
+        """Wait until one of the rows that were begun is ready or has failed.
+
+        Args:
+            end_s: until when to wait at most, in seconds of `time.monotonic`.
+        """
+        while self._begun and time.monotonic() < end_s:
+            if any(worker.is_ready(_POLL_S) for worker in self._begun.values()):
+                return
+
     def open(
         self,
         rows: Sequence[Row],
@@ -92,7 +141,8 @@ class OpenRows:
         Rows that do not fit on the device beside each other are prepared one after another.
 
         Args:
-            rows: what to prepare; a row that is open already gets a further worker.
+            rows: what to prepare; a row that is open already gets a further worker, and one that
+                was begun the worker that has begun.
             end_s: when this has to end, in seconds of `time.monotonic`; workers that are
                 not ready then are ended, and the others stay.
             limits: how long the warm calls of rows may take, by name; others may take any time.
@@ -116,8 +166,7 @@ class OpenRows:
         run.leave_out_unavailable()
         if not run.rows:
             return run.collector.errors
-        starter = self._with_files(run.rows)
-        workers = {row.name: [starter.start(row)] for row in run.rows}
+        workers = self._started(run.rows)
         for name, (worker,) in workers.items():
             worker.warm_call_limit = limits.get(name)
         with self._killed_unless_kept(workers), _killed_at(end_s, workers) as late:
@@ -128,6 +177,12 @@ class OpenRows:
                 self.replicas.setdefault(name, []).extend(state.replicas)
         self._rows |= {row.name: row for row in rows if row.name in states}
         return {name: _late() if name in late else e for name, e in run.collector.errors.items()}
+
+    def _started(self, rows: Sequence[Row]) -> dict[str, list[Worker]]:
+        """A worker of each row: that which was begun, or a new one."""
+        starter = self._with_files([row for row in rows if row.name not in self._begun])
+        new = {row.name: starter.start(row) for row in rows if row.name not in self._begun}
+        return {row.name: [new.get(row.name) or self._begun.pop(row.name)] for row in rows}
 
     def _with_files(self, rows: Sequence[Row]) -> WorkerStarter:
         files = {
@@ -190,6 +245,8 @@ class OpenRows:
             names: of the rows.
         """
         for name in names:
+            if begun := self._begun.pop(name, None):
+                begun.kill()
             for prepared in self.replicas.pop(name, []):
                 with contextlib.suppress(*FOREIGN_ERRORS):
                     prepared.worker.kill()

@@ -278,7 +278,8 @@ class _Opening:
         for row in self.run.rows:
             self.run.collector.report_row(row, "preparing")
             workers[row.name][0].on_step = self.run.step_reporter(row)
-            workers[row.name][0].begin_open()
+            if not workers[row.name][0].is_opening:
+                workers[row.name][0].begin_open()
         waiting = list(self.run.rows)
         while waiting:
             row = self._first_ready(waiting, workers)

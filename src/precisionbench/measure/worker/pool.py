@@ -108,7 +108,7 @@ class WorkerPool:
     def wait_until_loaded(self) -> None:
         """Wait for all workers: one that still imports would disturb those that prepare."""
         for worker in self._workers:
-            worker.wait_for_answers()
+            worker.wait_until_loaded()
 
     def write_workload(self, name: str, workload: Workload) -> Path:
         """Write a workload for workers to load; a model that is copied has a file of its own.

@@ -187,6 +187,11 @@ class Worker:
         if self._awaited and self._awaited[0].request == _START and self._error is None:
             self._wait_for_answer()
 
+    def wait_until_loaded(self) -> None:
+        """Wait for all answers but that to `begin_open`, which is for the one who opens it."""
+        while self._awaited and self._awaited[0].request != "open" and self._error is None:
+            self._wait_for_answer()
+
     def finish(self) -> None:
         """Wait for all answers still awaited.
 

@@ -37,11 +37,29 @@ class Bench(Protocol):
 
     Attributes:
         slots: how many configurations are built side by side.
+        ahead: how many of them can be built while others are measured; 0 for none.
     """
 
     @property
     def slots(self) -> int:
         """How many configurations are built side by side."""
+        ...
+
+    @property
+    def ahead(self) -> int:
+        """How many configurations can be built while others are measured; 0 for none."""
+        ...
+
+    def build_ahead(self, specs: Sequence[str], limits: Mapping[str, WarmCallLimit]) -> None:
+        """Begin to prepare a process of each configuration; `open` takes it."""
+        ...
+
+    def is_built(self, spec: str) -> bool:
+        """Whether a configuration that is built ahead is ready, or has failed."""
+        ...
+
+    def wait_built(self, end_s: float) -> None:
+        """Wait until one of those that are built ahead is ready, or until a time."""
         ...
 
     def open(
@@ -94,6 +112,7 @@ class WorkerBench:
         rows: the rows that stay open.
         judge: says how accurate outputs are.
         slots: how many configurations are built side by side.
+        ahead: as for `Bench`.
         calibration: the user's data, for INT8 configurations; None where there is none.
         notes: what qualifies the result.
     """
@@ -101,6 +120,7 @@ class WorkerBench:
     rows: OpenRows
     judge: Judge
     slots: int
+    ahead: int = 0
     calibration: CalibrationBatches | None = None
     notes: list[str] = attrs.field(factory=list)
     _files: list[Path] = attrs.field(factory=list)
@@ -161,6 +181,18 @@ class WorkerBench:
     ) -> Mapping[str, PrecisionBenchError]:
         """Prepare one more worker of each configuration; see `Bench`."""
         return self.rows.open([self._row(spec) for spec in specs], end_s, limits)
+
+    def build_ahead(self, specs: Sequence[str], limits: Mapping[str, WarmCallLimit]) -> None:
+        """Begin to prepare workers while others are measured; see `Bench`."""
+        self.rows.begin([self._row(spec) for spec in specs], limits)
+
+    def is_built(self, spec: str) -> bool:
+        """Whether a begun worker is ready; see `Bench`."""
+        return self.rows.is_ready(spec)
+
+    def wait_built(self, end_s: float) -> None:
+        """Wait for one of the begun workers; see `Bench`."""
+        self.rows.wait_ready(end_s)
 
     def _row(self, spec: str) -> Row:
         """The row of a configuration; INT8 is calibrated with the user's data."""

@@ -115,6 +115,14 @@ class Estimates:
         fastest = self.speeds[leader].value if leader in self.speeds else 1.0
         return self.speed(spec) >= _PROMISING * fastest
 
+    def is_unlikely(self, spec: str) -> bool:
+        """Whether rows of its dtype and layout were not accurate enough.
+
+        Args:
+            spec: of the space.
+        """
+        return self.speed(spec) <= _UNLIKELY
+
     def speed(self, spec: str) -> float:
         """The largest speed of tried rows that share the dtype and the layout.
 

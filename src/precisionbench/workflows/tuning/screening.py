@@ -89,7 +89,7 @@ class Screening:
         limit_s = self.estimates.limit_s(specs, left_s - self.needed_s(len(specs)))
         # The second process of the reference shows how much processes differ.
         lone = [self.race.reference] if self.bench.processes(self.race.reference) == 1 else []
-        limits = self._call_limits(specs, len(specs) + len(lone))
+        limits = self.call_limits(specs, len(specs) + len(lone))
         errors = self.bench.open([*specs, *lone], self.now() + limit_s, limits)
         crowded = [spec for spec in specs if isinstance(errors.get(spec), OutOfMemoryError)]
         self._keep_failures({s: e for s, e in errors.items() if s in specs and s not in crowded},
@@ -106,7 +106,7 @@ class Screening:
         self.bench.close([one for one in self.race.racing if one not in needed])
         self.tell(f"preparing {spec} again, with more memory")
         limit_s = self.estimates.limit_s([spec], max(0.0, left_s - self.needed_s(1)))
-        errors = self.bench.open([spec], self.now() + limit_s, self._call_limits([spec], 1))
+        errors = self.bench.open([spec], self.now() + limit_s, self.call_limits([spec], 1))
         if isinstance(error := errors.get(spec), OutOfMemoryError):
             beside = " and ".join(needed)
             reason = f"{error.reason} beside {beside}, with which it would be measured"
@@ -115,8 +115,13 @@ class Screening:
         self._keep_failures(errors, limit_s)
         self._judge_and_time([spec] if spec not in errors else [])
 
-    def _call_limits(self, specs: Sequence[str], together: int) -> dict[str, WarmCallLimit]:
-        """How long a warm call may take: beyond it, a configuration is ended while it is opened."""
+    def call_limits(self, specs: Sequence[str], together: int) -> dict[str, WarmCallLimit]:
+        """How long a warm call may take: beyond it, a configuration is ended while it is opened.
+
+        Args:
+            specs: the configurations.
+            together: how many are prepared side by side.
+        """
         leader, given = self.race.leader, self.race.reference
         item_s = self.bench.item_s(leader)
         items = round(self.bench.call_s(given) / self.bench.item_s(given))

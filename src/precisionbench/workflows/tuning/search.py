@@ -24,6 +24,7 @@ from precisionbench.results.tuning import (
 from precisionbench.spec_syntax import spec_text, split_spec
 from precisionbench.statistics import Interval
 from precisionbench.workflows.tuning.bench import Bench
+from precisionbench.workflows.tuning.builds import Builds, likely
 from precisionbench.workflows.tuning.estimates import PROCESS_S, Estimates, is_cheap
 from precisionbench.workflows.tuning.race import Memory, Race
 from precisionbench.workflows.tuning.screening import LEAST_CALLS, Screening, mixed
@@ -36,7 +37,7 @@ _MOST_NARROWED = 6
 _NARROWING_S, _FINAL_S = 1.5, 3.0
 _LEAST_FINAL_S = 2.0
 # Shares of the budget that are kept for the end: for its rounds, and to build finalists again.
-_MOST_FINAL_SHARE, _MOST_BUILD_SHARE = 0.3, 0.1
+_MOST_FINAL_SHARE, _MOST_BUILD_SHARE = 0.3, 0.15
 # Further options are tried on a family whose fastest member is at least this fast, by the leader's.
 _WORTH_REFINING = 0.8
 _FURTHER_BUILD = 2.0  # further options, such as tuned kernels, build about so many times as long
@@ -102,6 +103,7 @@ class Search:
     _race: Race = attrs.field(init=False)
     _estimates: Estimates = attrs.field(init=False)
     _screening: Screening = attrs.field(init=False)
+    _builds: Builds = attrs.field(init=False)
     _kept_s: float = attrs.field(init=False)
     _known: set[str] = attrs.field(factory=set, init=False)
 
@@ -109,6 +111,7 @@ class Search:
         self._race = race = Race(self.reference, self.memory, self.bench.close)
         self._estimates = Estimates(self.space, race.trials, race.speeds)
         self._screening = Screening(self.bench, race, self._estimates, self.now, self._tell)
+        self._builds = Builds(self.bench, self._estimates, self._screening, self.now)
         self._kept_s = _BATCHES_SHARE * self.budget_s if self.space.batch_sizes else 0.0
         self._known |= {self.reference, *(s for f in self.space.families for s in f.first)}
 
@@ -131,6 +134,7 @@ class Search:
         """
         try:
             self._judge_reference()
+            self._build_ahead()
             for cheap in (True, False):
                 self._search([f for f in self.space.families if is_cheap(f) is cheap])
             self._try_batch_sizes()
@@ -147,6 +151,14 @@ class Search:
         build_s = self.bench.build_s(self.reference)
         reason = "" if outcome == FINALIST else accuracy.reason
         self._race.keep(Trial(self.reference, outcome, reason, accuracy, build_s=build_s))
+
+    def _build_ahead(self) -> None:
+        """Begin what takes longest, while cheap configurations are tried."""
+        families = [family for family in self.space.families if not is_cheap(family)]
+        if families and self.bench.ahead:
+            specs = likely(families[0], self._race.is_decided, self.bench.ahead)
+            able = [spec for spec in specs if self._needed_s(spec) <= self._left_s()]
+            self._builds.begin(able, self._left_s())
 
     # --- what to try --------------------------------------------------------------------------
 
@@ -166,6 +178,7 @@ class Search:
             leader = self._race.leader
             is_waiting = any(self._estimates.is_promising(spec, leader) for spec in basic)
             todo += basic if is_waiting else [*basic, *self._refined(family)]
+            todo += [spec for spec in self._builds.specs if self.space.family_of(spec) is family]
         undecided = [spec for spec in dict.fromkeys(todo) if not self._race.is_decided(spec)]
         return [spec for spec in undecided if not self._is_replaced(spec)]
 
@@ -245,6 +258,8 @@ class Search:
         """
         todo = list(dict.fromkeys([*preferred, *todo]))
         self._known |= {*todo}
+        if self.bench.ahead and any(self._is_built(spec) for spec in todo):
+            return self._try_built(todo, preferred)
         needed_s = {spec: self._needed_s(spec) for spec in todo}
         able = [spec for spec in todo if needed_s[spec] <= self._left_s()]
         if able:
@@ -253,15 +268,54 @@ class Search:
             some = dict.fromkeys([*(spec for spec in preferred if spec in able), *others])
             self._screening.run(list(some)[:slots], self._left_s())
             return True
-        left_s = max(0.0, self._left_s())
-        for spec in todo:
-            needed = math.ceil(needed_s[spec])  # rounded apart, so that they are never the same
-            reason = f"it takes about {needed} s, and {math.floor(left_s)} s were left for it"
-            self._race.give_up(spec, reason)
+        self._give_up(todo)
         return False
 
+    def _try_built(self, todo: Sequence[str], preferred: Sequence[str]) -> bool:
+        """Try what is built by now, and go on building; false where there is time for neither."""
+        self._builds.end_unlikely()
+        ready = self._builds.take_ready()
+        for spec, reason in self._builds.end_late(is_over=self._left_s() <= self._judging_s()):
+            self._race.give_up(spec, reason)
+        undecided = [s for s in todo if s not in ready and not self._race.is_decided(s)]
+        self._begin(undecided, preferred)
+        if ready:
+            self._screening.run(ready, max(self._left_s(), self._judging_s()))
+        elif self._builds.specs:
+            self._tell("building " + ", ".join(self._builds.specs))
+            self._builds.wait()
+        else:
+            self._give_up(undecided)
+            return False
+        return True
+
+    def _begin(self, todo: Sequence[str], preferred: Sequence[str]) -> None:
+        """Begin as many builds as there is room for, the most promising first."""
+        able = [spec for spec in todo if spec not in self._builds]
+        able = [spec for spec in able if self._needed_s(spec) <= self._left_s()]
+        if able and self._builds.free > 0:
+            others = self._estimates.together(able, self._builds.free)
+            some = dict.fromkeys([*(spec for spec in preferred if spec in able), *others])
+            self._builds.begin(list(some)[: self._builds.free], self._left_s())
+
+    def _is_built(self, spec: str) -> bool:
+        """Whether preparing it takes long enough to do something else meanwhile."""
+        family = self.space.family_of(spec)
+        return family is not None and not is_cheap(family)
+
+    def _give_up(self, specs: Sequence[str]) -> None:
+        left_s = max(0.0, self._left_s())
+        for spec in specs:
+            needed = math.ceil(self._needed_s(spec))  # rounded apart, so that they differ
+            reason = f"it takes about {needed} s, and {math.floor(left_s)} s were left for it"
+            self._race.give_up(spec, reason)
+
     def _needed_s(self, spec: str) -> float:
-        return self._estimates.least_build_s(spec) + PROCESS_S + self._screening.needed_s(1)
+        return self._estimates.least_build_s(spec) + PROCESS_S + self._judging_s()
+
+    def _judging_s(self) -> float:
+        """Seconds to judge and time one configuration that is prepared."""
+        return self._screening.needed_s(1)
 
     def _most(self, spec: str) -> int:
         """How many configurations like this one can be built, judged and timed in what is left."""
@@ -304,7 +358,8 @@ class Search:
         return {spec: why for spec, why in errors.items() if not self.bench.processes(spec)}
 
     def _finish(self) -> None:
-        """Measure the finalists in several processes each."""
+        """Measure the finalists in several processes each, with nothing else going on."""
+        self._builds.end(self._builds.specs)
         self._narrow()
         count = self._most_finalists()
         reason = f"not among the {count} fastest of the screening"

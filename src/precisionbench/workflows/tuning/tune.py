@@ -275,7 +275,9 @@ def _searched(
     calibration: CalibrationBatches | None,
 ) -> TuningData:
     with OpenRows.of(workload, None) as rows:
-        bench = WorkerBench(rows, judge, _slots(workload.device.type), calibration)
+        slots = _slots(workload.device.type)
+        ahead = slots if workload.device.type == "cuda" and slots > 1 else 0
+        bench = WorkerBench(rows, judge, slots, ahead, calibration)
         report = partial(_report, tell, wanted.begun_s)
         report(Status("preparing the reference", 0, 0, wanted.reference, None, wanted.budget_s))
         bench.begin(wanted.reference, wanted.end_s)

@@ -1,0 +1,142 @@
+"""Builds that go on while other configurations are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import attrs
+
+from precisionbench.backends import discovery
+from precisionbench.backends.rungs import CHANNELS_LAST
+from precisionbench.backends.specs import canonical_spec
+from precisionbench.spec_syntax import spec_text, split_spec
+from precisionbench.workflows.tuning.bench import Bench
+from precisionbench.workflows.tuning.estimates import Estimates
+from precisionbench.workflows.tuning.screening import Screening
+from precisionbench.workflows.tuning.space import Family
+
+# A build that nothing waits for may take this share of the time that is left.
+_PATIENCE = 0.8
+_WAIT_S = 1.0  # until the time that is left is looked at again
+
+
+@attrs.frozen
+class _Build:
+    """A build that has begun.
+
+    Attributes:
+        begun_s: when, by the clock of the search.
+        expected_s: how long it was expected to take.
+        limit_s: after how long it is ended.
+    """
+
+    begun_s: float
+    expected_s: float
+    limit_s: float
+
+
+@attrs.define
+class Builds:
+    """The builds that go on.
+
+    Attributes:
+        bench: builds at most `bench.ahead` configurations at the same time; 0 where builds would
+            disturb what is measured.
+        estimates: of how long they take.
+        screening: knows how long calls may take.
+        now: a clock, in seconds.
+    """
+
+    bench: Bench
+    estimates: Estimates
+    screening: Screening
+    now: Callable[[], float]
+    _begun: dict[str, _Build] = attrs.field(factory=dict, init=False)
+
+    def __contains__(self, spec: object) -> bool:
+        return spec in self._begun
+
+    @property
+    def free(self) -> int:
+        """How many more can begin."""
+        return self.bench.ahead - len(self._begun)
+
+    @property
+    def specs(self) -> list[str]:
+        """The configurations that are being built, or are built and not yet taken."""
+        return [*self._begun]
+
+    def begin(self, specs: Sequence[str], left_s: float) -> None:
+        """Begin to build configurations.
+
+        Args:
+            specs: no more than `free`.
+            left_s: seconds that are left for all that is tried.
+        """
+        if not specs:
+            return
+        self.bench.build_ahead(specs, self.screening.call_limits(specs, len(specs)))
+        for spec in specs:
+            expected_s = self.estimates.build_s(spec)
+            limit_s = max(_PATIENCE * left_s, self.estimates.limit_s([spec], left_s))
+            self._begun[spec] = _Build(self.now(), expected_s, limit_s)
+
+    def take_ready(self) -> list[str]:
+        """The configurations that are built, or have failed; they are opened as others are."""
+        ready = [spec for spec in self._begun if self.bench.is_built(spec)]
+        for spec in ready:
+            del self._begun[spec]
+        return ready
+
+    def end_late(self, is_over: bool) -> Iterator[tuple[str, str]]:
+        """End builds that take too long; gives each with the reason.
+
+        Args:
+            is_over: whether no time is left, so that all of them are too late.
+        """
+        for spec, build in [*self._begun.items()]:
+            passed_s = self.now() - build.begun_s
+            if is_over or passed_s > build.limit_s:
+                self.estimates.late[spec] = passed_s
+                self.end([spec])
+                usual = f"{build.expected_s:.0f} s were expected"
+                yield spec, f"it was not built after {passed_s:.0f} s; {usual}"
+
+    def end_unlikely(self) -> None:
+        """End builds of a dtype and layout that has turned out to be inaccurate."""
+        self.end([spec for spec in self._begun if self.estimates.is_unlikely(spec)])
+
+    def end(self, specs: Iterable[str]) -> None:
+        """End builds.
+
+        Args:
+            specs: of `specs`.
+        """
+        ended = [*specs]
+        for spec in ended:
+            del self._begun[spec]
+        self.bench.close(ended)
+
+    def wait(self) -> None:
+        """Wait until one is ready, for a second at most."""
+        self.bench.wait_built(self.now() + _WAIT_S)
+
+
+def likely(family: Family, is_decided: Callable[[str], bool], count: int) -> list[str]:
+    """What to build before anything was tried: the first dtype, in the layout for images.
+
+    Args:
+        family: whose configurations are built.
+        is_decided: whether a configuration needs no try.
+        count: how many at most.
+    """
+    base = _likely_base(family.first)
+    found = (base, *family.refined(base))
+    return [spec for spec in dict.fromkeys(found) if not is_decided(spec)][:count]
+
+
+def _likely_base(first: Sequence[str]) -> str:
+    """The first configuration, in the layout for images where that is among them."""
+    name, options = split_spec(first[0])
+    in_layout = canonical_spec(discovery.make(spec_text(name, {**options, **CHANNELS_LAST})))
+    return in_layout if in_layout in first else first[0]

@@ -1,0 +1,115 @@
+"""Builds of `tune` that go on while other configurations are measured."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from precisionbench.backends.rungs import Stage
+from precisionbench.results.tuning import FINALIST, INACCURATE, NOT_FINISHED
+from precisionbench.workflows.tuning.builds import likely
+from precisionbench.workflows.tuning.space import Family, Space
+from simulated_bench import Simulated
+from test_tuning_search import COMPILED, GRAPHED, SPACE, TRUTHS, best_of, outcomes, searched
+
+IN_LAYOUT = "compile:dtype=float16,freezing=true,memory_format=channels_last"
+BFLOAT16 = "compile:dtype=bfloat16,freezing=true"
+TUNED = "compile:dtype=float16,mode=max-autotune-no-cudagraphs,freezing=true"
+MODES = ({"mode": "max-autotune-no-cudagraphs"}, {"mode": "reduce-overhead"})
+LARGER = attrs.evolve(
+    SPACE,
+    families=(
+        *SPACE.families[:2],
+        Family("compile", Stage.COMPILER, (COMPILED, BFLOAT16), MODES, typical_build_s=20.0),
+    ),
+)
+
+
+def test_builds_begin_before_anything_else_is_tried():
+    search, machine = searched(ahead=2)
+    assert machine.built_beside[0] == {COMPILED, GRAPHED}
+    assert best_of(search) == GRAPHED
+    assert machine.opened[COMPILED] <= 2  # built once for the search, and once for the end
+
+
+def test_it_takes_less_time_than_one_after_the_other():
+    alone, beside = (searched(ahead=ahead)[1].clock_s for ahead in (0, 2))
+    assert beside < alone - 20.0  # the second round of builds
+
+
+def test_what_is_ready_is_not_kept_waiting_by_a_slow_build():
+    truths = TRUTHS | {TUNED: Simulated(1e-3, build_s=70.0)}
+    search, machine = searched(truths, space=LARGER, ahead=3)
+    assert machine.timed.index(COMPILED) < machine.timed.index(TUNED)
+    assert best_of(search) == TUNED
+
+
+def test_a_build_that_takes_too_long_is_ended_and_named():
+    truths = TRUTHS | {TUNED: Simulated(1e-3, build_s=1e4)}
+    search, machine = searched(truths, space=LARGER, ahead=3)
+    trial = search.trials[TUNED]
+    assert trial.outcome == NOT_FINISHED
+    assert trial.reason.startswith("it was not built after 1")
+    assert trial.reason.endswith("s; 20 s were expected")
+    assert best_of(search) == GRAPHED
+    assert machine.clock_s <= 1.1 * 200
+    assert not machine.begun
+
+
+def test_nothing_is_built_while_finalists_are_measured():
+    truths = TRUTHS | {TUNED: Simulated(1e-3, build_s=1e4)}
+    _, machine = searched(truths, space=LARGER, ahead=3)
+    assert TUNED in machine.built_beside[-2]
+    assert machine.built_beside[-1] == set()
+
+
+def test_builds_of_a_dtype_that_is_inaccurate_are_ended():
+    truths = TRUTHS | {
+        "half": Simulated(3e-3, error=1.0),
+        COMPILED: Simulated(2e-3, error=1.0, build_s=50.0),
+        BFLOAT16: Simulated(2e-3, build_s=20.0),
+    }
+    search, machine = searched(truths, space=LARGER, ahead=1)
+    assert outcomes(search)["half"] == INACCURATE
+    assert outcomes(search)[BFLOAT16] == FINALIST
+    assert BFLOAT16 in machine.timed
+    assert COMPILED not in machine.timed
+
+
+def test_a_build_that_fails_is_a_failure_like_others():
+    truths = TRUTHS | {COMPILED: Simulated(2e-3, failure="no compiler", build_s=20.0)}
+    search, _ = searched(truths, ahead=2)
+    assert search.trials[COMPILED].reason == "no compiler; change it"
+    assert best_of(search) == GRAPHED
+
+
+@pytest.mark.parametrize("budget_s", [20.0, 40.0, 60.0, 90.0, 120.0])
+@pytest.mark.parametrize("build_s", [5.0, 20.0, 60.0])
+def test_the_budget_is_kept(budget_s, build_s):
+    truths = {
+        spec: attrs.evolve(truth, build_s=build_s) if "compile" in spec else truth
+        for spec, truth in TRUTHS.items()
+    }
+    search, machine = searched(truths, budget_s=budget_s, space=LARGER, ahead=4)
+    assert machine.clock_s <= 1.1 * budget_s
+    assert search.data is not None
+    assert {trial.outcome for trial in search.trials.values()}.isdisjoint({""})
+
+
+def test_where_builds_would_disturb_nothing_is_built_beside():
+    _, machine = searched(space=LARGER, ahead=0)
+    assert not any(machine.built_beside)
+
+
+def test_the_layout_for_images_is_built_first_where_there_is_one():
+    family = Family("compile", Stage.COMPILER, (COMPILED, IN_LAYOUT, BFLOAT16), MODES)
+    assert likely(family, lambda spec: False, 2)[0] == IN_LAYOUT
+    assert all("channels_last" in spec for spec in likely(family, lambda spec: False, 3))
+    assert likely(family, lambda spec: spec == IN_LAYOUT, 1) != [IN_LAYOUT]
+    without = attrs.evolve(family, first=(COMPILED, BFLOAT16))
+    assert likely(without, lambda spec: False, 2) == [COMPILED, TUNED]
+
+
+def test_a_space_without_compilers_has_nothing_to_build():
+    _, machine = searched(space=Space(SPACE.families[:2]), ahead=4)
+    assert not any(machine.built_beside)
