@@ -80,7 +80,7 @@ def _torchvision(name: str) -> Callable[[], nn.Module]:
 
 
 def _with_statistics(name: str) -> Callable[[], nn.Module]:
-    """Batch norms have the statistics of random inputs; without, outputs are 1e-13 and 0 in half."""
+    """Batch norms have statistics of random inputs; without, outputs are 1e-13, and 0 in half."""
 
     def build() -> nn.Module:
         model = _torchvision(name)().train()
