@@ -238,6 +238,20 @@ def test_what_the_first_replica_has_compiled_is_not_compiled_again_beside_it(run
     assert [name for name, known in begun if known is not None] == ["eager 1", "half 1"]
 
 
+@pytest.mark.parametrize(
+    ("device", "cores", "waits"),
+    [("cuda", 4, False), ("cuda", 3, True), ("cpu", 64, True)],
+)
+def test_where_there_are_cores_for_all_builds_no_replica_waits_for_the_first(device, cores, waits):
+    options = Options(budget_s=1.0, build_together=True)
+    run = make_run(options, [Tuned()], cores=lambda: cores, free_device_bytes=lambda _: None)
+    run.workloads = {"": attrs.evolve(run.any_workload, device=torch.device(device))}
+    further = {row.name: Worker() for row in run.rows}
+    open_replicas(run, {name: [Worker(), worker] for name, worker in further.items()}, 0)
+    assert (further["tuned"].known is not None) == waits
+    assert further["eager"].known is not None  # it builds nothing
+
+
 class Late(Worker):
     """Ready once it was asked some times.
 

@@ -50,6 +50,7 @@ class System:
         free_device_bytes: memory left on a GPU; None elsewhere.
         compute_processes: names of the processes that compute on a GPU, by process id.
         read_cpu_times: reads the CPU time that cores and this process have spent so far.
+        cores: how many CPU cores this process may use.
         default_shared_cores: how many CPU cores workers share where the user does not say.
         open_telemetry: opens what reads the state of a device.
     """
@@ -62,6 +63,7 @@ class System:
     free_device_bytes: Callable[[torch.device], int | None] = memory.free_device_bytes
     compute_processes: Callable[[torch.device], Mapping[int, str]] = nvml.processes_on
     read_cpu_times: Callable[[Collection[int]], CpuTimes | None] = read_cpu_times
+    cores: Callable[[], int] = lambda: len(cpu_affinity.usable_cores())
     default_shared_cores: Callable[[str], int | None] = cpu_affinity.default_shared_cores
     open_telemetry: Callable[[torch.device], AbstractContextManager[Telemetry]] = open_telemetry
 
