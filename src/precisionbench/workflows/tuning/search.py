@@ -277,16 +277,16 @@ class Search:
         ready = self._builds.take_ready()
         for spec, reason in self._builds.end_late(is_over=self._left_s() <= self._judging_s()):
             self._race.give_up(spec, reason)
-        undecided = [s for s in todo if s not in ready and not self._race.is_decided(s)]
-        self._begin(undecided, preferred)
-        if ready:
+        if ready:  # before further builds begin: these show how long builds take here
             self._screening.run(ready, max(self._left_s(), self._judging_s()))
-        elif self._builds.specs:
-            self._tell("building " + ", ".join(self._builds.specs))
-            self._builds.wait()
-        else:
+            return True
+        undecided = [spec for spec in todo if not self._race.is_decided(spec)]
+        self._begin(undecided, preferred)
+        if not self._builds.specs:
             self._give_up(undecided)
             return False
+        self._tell("building " + ", ".join(self._builds.specs))
+        self._builds.wait()
         return True
 
     def _begin(self, todo: Sequence[str], preferred: Sequence[str]) -> None:
