@@ -79,6 +79,7 @@ class SimulatedBench:
         limit: the largest error.
         slots: as for `Bench`.
         ahead: as for `Bench`.
+        start_s: as for `Bench`.
         begun: when the build of each configuration began that goes on, or is not taken yet.
         built_beside: configurations that were being built in each measurement.
         noise: relative standard deviation of a block's level.
@@ -97,6 +98,7 @@ class SimulatedBench:
     limit: float = 1e-2
     slots: int = 2
     ahead: int = 0
+    start_s: float = 3.0
     begun: dict[str, float] = attrs.field(factory=dict)
     built_beside: list[set[str]] = attrs.field(factory=list)
     noise: float = 0.002

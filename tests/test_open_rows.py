@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from precisionbench.errors import WorkerError
+from precisionbench.errors import SlowCallError, WorkerError
 from precisionbench.measure.open_rows import LateError, OpenRows
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import Row, plan
+from precisionbench.measure.worker.first_call_limit import WarmCallLimit
 from precisionbench.model.workload import resolve
 from precisionbench.results.progress import Progress
 
@@ -53,6 +54,15 @@ PLANTED = """
             time.sleep(3)
             with Eager.prepare(self, model, inputs) as prepared:
                 yield prepared
+
+
+    @attrs.frozen
+    class Endless(Eager):
+        name: ClassVar[str] = "endless"
+
+        @contextlib.contextmanager
+        def prepare(self, model, inputs):
+            yield lambda: time.sleep(1000)
 
 
     @attrs.frozen
@@ -121,6 +131,22 @@ def test_rows_are_built_while_others_are_measured(install):
         opened.close(["hangs"])
         data = opened.measure(["eager", "slow"], "eager", SHORT)
     assert [row.backend for row in data.results] == ["eager", "slow"]
+
+
+def test_a_row_whose_first_call_takes_far_too_long_is_ended_in_it(install):
+    install("planted", PLANTED, endless="Endless")
+    workload = resolve(nn.Linear(8, 8), torch.ones(2, 8), device="cpu", seed=0)
+    with OpenRows.of(workload, None) as opened:
+        opened.open(rows("eager"), time.monotonic() + 60)
+        call_s = opened.replicas["eager"][0].opening.call_s
+        limits = {"endless": WarmCallLimit("eager", call_s), "half": WarmCallLimit("eager", 1.0)}
+        begun_s = time.monotonic()
+        errors = opened.open(rows("endless", "half"), begun_s + 60, limits)
+        assert time.monotonic() - begun_s < 20
+        assert [*errors] == ["endless"]
+        assert isinstance(errors["endless"], SlowCallError)
+        assert errors["endless"].reason.startswith("a call takes more than 2.0 s (eager: ")
+        assert [*opened.replicas] == ["eager", "half"]
 
 
 def test_rows_that_are_being_built_use_other_cores_than_those_that_are_measured():

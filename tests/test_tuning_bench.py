@@ -36,8 +36,12 @@ class Rows:
 
     def open(self, rows, end_s, limits=None) -> dict[str, PrecisionBenchError]:
         ready = [row.name for row in rows if row.name not in self.errors]
-        self.replicas |= {name: [SimpleNamespace(outputs_of=self._outputs_of)] for name in ready}
+        opened = SimpleNamespace(outputs_of=self._outputs_of, opening=SimpleNamespace(build_s=0.5))
+        self.replicas |= {name: [opened] for name in ready}
         return {row.name: self.errors[row.name] for row in rows if row.name in self.errors}
+
+    def is_begun(self, name: str) -> bool:
+        return False
 
     def _outputs_of(self, path: str) -> dict[str, torch.Tensor]:
         return {"": self.model(torch.load(path)[0])}

@@ -6,13 +6,18 @@ import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
 import attrs
 
-from precisionbench.errors import FOREIGN_ERRORS, MeasurementError, PrecisionBenchError
+from precisionbench.errors import (
+    FOREIGN_ERRORS,
+    MeasurementError,
+    PrecisionBenchError,
+    SlowCallError,
+)
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.compare import comparison_data, exclusive, header_of
 from precisionbench.measure.conditions import measured_cores, share_cores
@@ -24,7 +29,7 @@ from precisionbench.measure.rows import Row
 from precisionbench.measure.run import Run, System
 from precisionbench.measure.schedule import RowState
 from precisionbench.measure.worker.client import WorkerBackend
-from precisionbench.measure.worker.first_call_limit import WarmCallLimit
+from precisionbench.measure.worker.first_call_limit import FirstCallLimit, WarmCallLimit
 from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.measure.worker.process import Worker
 from precisionbench.model.workload import Workload
@@ -112,6 +117,14 @@ class OpenRows:
         measured = measured_cores(run)
         return [core for core in cpu_affinity.usable_cores() if core not in measured]
 
+    def is_begun(self, name: str) -> bool:
+        """Whether a row was begun and is not opened yet.
+
+        Args:
+            name: of the row.
+        """
+        return name in self._begun
+
     def is_ready(self, name: str) -> bool:
         """Whether a row that was begun is ready, or has failed; `open` says which.
 
@@ -166,6 +179,7 @@ class OpenRows:
         run.leave_out_unavailable()
         if not run.rows:
             return run.collector.errors
+        run.first_call_limits = self._first_call_limits(run.rows, limits)
         workers = self._started(run.rows)
         for name, (worker,) in workers.items():
             worker.warm_call_limit = limits.get(name)
@@ -176,7 +190,24 @@ class OpenRows:
                 share_cores(run, state.replicas, state.warnings.append)
                 self.replicas.setdefault(name, []).extend(state.replicas)
         self._rows |= {row.name: row for row in rows if row.name in states}
-        return {name: _late() if name in late else e for name, e in run.collector.errors.items()}
+        return _errors(run.collector, late)
+
+    def _first_call_limits(
+        self, rows: Sequence[Row], limits: Mapping[str, WarmCallLimit]
+    ) -> dict[str, FirstCallLimit]:
+        """How long first calls may take of rows that compile nothing; on a CPU each is alone."""
+        on_cpu = self.workload.device.type == "cpu"
+        found = {}
+        for row in rows:
+            limit = limits.get(row.name)
+            leader = self.replicas.get(limit.leader) if limit else None
+            if limit and leader and not row.require_backend().tunes_by_timing:
+                together = 1 if on_cpu else limit.together
+                first_call_s = leader[0].opening.first_call_s
+                found[row.name] = FirstCallLimit(
+                    limit.leader, limit.leader_call_s, first_call_s, together
+                )
+        return found
 
     def _started(self, rows: Sequence[Row]) -> dict[str, list[Worker]]:
         """A worker of each row: that which was begun, or a new one."""
@@ -250,6 +281,17 @@ class OpenRows:
             for prepared in self.replicas.pop(name, []):
                 with contextlib.suppress(*FOREIGN_ERRORS):
                     prepared.worker.kill()
+
+
+def _errors(collector: Collector, late: Collection[str]) -> dict[str, PrecisionBenchError]:
+    """Why rows are not open, by name."""
+    slow = {
+        name: SlowCallError(reason)
+        for reason, names in collector.left_out.items()
+        for name in names
+    }
+    failed = {name: _late() if name in late else e for name, e in collector.errors.items()}
+    return {**slow, **failed}
 
 
 def _late() -> PrecisionBenchError:

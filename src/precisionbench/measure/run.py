@@ -87,6 +87,8 @@ class Run:
         rng: draws the orders.
         interrupts: whether the user has asked to stop.
         clock: of the budgets: it does not count the time of what fails.
+        first_call_limits: how long the first calls of rows may take, by name, where that is known
+            before any of them is prepared.
         time: the budget of the current session since its warm-up; None before the first.
     """
 
@@ -102,6 +104,7 @@ class Run:
     rng: random.Random = attrs.field(init=False)
     interrupts: Interrupts = attrs.field(init=False)
     clock: BudgetClock = attrs.field(init=False)
+    first_call_limits: Mapping[str, FirstCallLimit] = attrs.field(factory=dict, init=False)
     time: TimeBudget | None = attrs.field(default=None, init=False)
     _live_speedups: LiveSpeedups = attrs.field(init=False)
 
@@ -209,11 +212,14 @@ class Run:
             row_states: of rows that are prepared; the row's reference is among them, where it
                 works.
         """
+        if limit := self.first_call_limits.get(row.name):
+            return limit
         if not row.may_be_left_out or row.name in self.finished or not row_states:
             return None
         reference = self.collector.reference_of(row.name)
         row_state = row_states.get(reference) or next(iter(row_states.values()))
-        return FirstCallLimit(row_state.name, row_state.call_s)
+        first_call_s = row_state.replicas[0].opening.first_call_s
+        return FirstCallLimit(row_state.name, row_state.call_s, first_call_s)
 
     def step_reporter(self, row: Row, replica: int = 0) -> Callable[[str], object]:
         """A callback that reports the steps of preparing a replica.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +26,7 @@ from precisionbench.torchtools.saving import save
 from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, Outputs
 from precisionbench.workflows.tuning.calibration import CalibrationBatches
 
+_LEAST_START_S = 1.0
 _FLOAT64 = Row("float64", "float64", Float64())
 _MEANINGLESS = (
     "all outputs are zero for these inputs, so the errors say nothing; tune the model with trained "
@@ -38,6 +40,7 @@ class Bench(Protocol):
     Attributes:
         slots: how many configurations are built side by side.
         ahead: how many of them can be built while others are measured; 0 for none.
+        start_s: seconds that starting processes took the last time, besides building.
     """
 
     @property
@@ -48,6 +51,11 @@ class Bench(Protocol):
     @property
     def ahead(self) -> int:
         """How many configurations can be built while others are measured; 0 for none."""
+        ...
+
+    @property
+    def start_s(self) -> float:
+        """Seconds that starting processes took the last time, besides building."""
         ...
 
     def build_ahead(self, specs: Sequence[str], limits: Mapping[str, WarmCallLimit]) -> None:
@@ -113,6 +121,7 @@ class WorkerBench:
         judge: says how accurate outputs are.
         slots: how many configurations are built side by side.
         ahead: as for `Bench`.
+        start_s: as for `Bench`.
         calibration: the user's data, for INT8 configurations; None where there is none.
         notes: what qualifies the result.
     """
@@ -122,6 +131,7 @@ class WorkerBench:
     slots: int
     ahead: int = 0
     calibration: CalibrationBatches | None = None
+    start_s: float = _LEAST_START_S
     notes: list[str] = attrs.field(factory=list)
     _files: list[Path] = attrs.field(factory=list)
 
@@ -143,7 +153,7 @@ class WorkerBench:
         """
         rows = [self._row(reference)]
         is_error = self.judge.bound.measure == RELATIVE_L2
-        errors = self.rows.open([*rows, _FLOAT64] if is_error else rows, end_s)
+        errors = self._open([*rows, _FLOAT64] if is_error else rows, end_s)
         if reference in errors:
             raise _of_reference(errors[reference], reference)
         if not is_error:
@@ -180,7 +190,23 @@ class WorkerBench:
         limits: Mapping[str, WarmCallLimit] = MappingProxyType({}),
     ) -> Mapping[str, PrecisionBenchError]:
         """Prepare one more worker of each configuration; see `Bench`."""
-        return self.rows.open([self._row(spec) for spec in specs], end_s, limits)
+        return self._open([self._row(spec) for spec in specs], end_s, limits)
+
+    def _open(
+        self,
+        rows: Sequence[Row],
+        end_s: float,
+        limits: Mapping[str, WarmCallLimit] = MappingProxyType({}),
+    ) -> Mapping[str, PrecisionBenchError]:
+        """Prepare workers, and keep how long that took besides building."""
+        is_new = not any(self.rows.is_begun(row.name) for row in rows)
+        begun_s = time.monotonic()
+        errors = self.rows.open(rows, end_s, limits)
+        if is_new and not errors:
+            builds_s = [self.rows.replicas[row.name][-1].opening.build_s for row in rows]
+            took_s = time.monotonic() - begun_s - max(builds_s)
+            self.start_s = max(_LEAST_START_S, took_s)
+        return errors
 
     def build_ahead(self, specs: Sequence[str], limits: Mapping[str, WarmCallLimit]) -> None:
         """Begin to prepare workers while others are measured; see `Bench`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from statistics import median
 
@@ -16,7 +16,6 @@ from precisionbench.statistics import Interval
 from precisionbench.workflows.tuning.race import AS_FAST
 from precisionbench.workflows.tuning.space import Family, Space
 
-PROCESS_S = 3.0  # to start further processes
 _EAGER_S = 1.0  # to prepare what needs no compiler
 # A small network is built in this share of the usual time.
 _LEAST_PACE = 0.25
@@ -41,12 +40,14 @@ class Estimates:
         space: what may be tried.
         trials: what became of configurations.
         speeds: speed-ups over the reference, of all that were timed.
+        start_s: gives the seconds that starting processes takes here, their first calls included.
         late: seconds after which builds were ended that took too long, by spec.
     """
 
     space: Space
     trials: Mapping[str, Trial]
     speeds: Mapping[str, Interval]
+    start_s: Callable[[], float]
     late: dict[str, float] = attrs.field(factory=dict)
 
     def build_s(self, spec: str) -> float:
@@ -102,7 +103,7 @@ class Estimates:
             specs: the configurations.
             left_s: seconds that are left for all that is tried.
         """
-        expected_s = max(self.build_s(spec) for spec in specs)
+        expected_s = max(self.build_s(spec) for spec in specs) + self.start_s()
         return min(left_s, max(_PATIENCE * expected_s, _SHARE_OF_REST * left_s))
 
     def is_promising(self, spec: str, leader: str) -> bool:
@@ -152,7 +153,7 @@ class Estimates:
 
     def _gain(self, spec: str) -> float:
         """The speed to expect for each second of preparing."""
-        return self.speed(spec) / (self.build_s(spec) + PROCESS_S)
+        return self.speed(spec) / (self.build_s(spec) + self.start_s())
 
     def together(self, specs: Sequence[str], slots: int) -> list[str]:
         """What to try next, side by side: the largest gains for each second.
@@ -163,7 +164,7 @@ class Estimates:
         """
         gains = {spec: self._gain(spec) for spec in specs}
         best, *others = sorted(specs, key=lambda spec: -gains[spec])
-        longest_s = _ALIKE * self.build_s(best) + PROCESS_S
+        longest_s = _ALIKE * self.build_s(best) + self.start_s()
         alike = [
             spec
             for spec in others

@@ -25,7 +25,7 @@ from precisionbench.spec_syntax import spec_text, split_spec
 from precisionbench.statistics import Interval
 from precisionbench.workflows.tuning.bench import Bench
 from precisionbench.workflows.tuning.builds import Builds, likely
-from precisionbench.workflows.tuning.estimates import PROCESS_S, Estimates, is_cheap
+from precisionbench.workflows.tuning.estimates import Estimates, is_cheap
 from precisionbench.workflows.tuning.race import Memory, Race
 from precisionbench.workflows.tuning.screening import LEAST_CALLS, Screening, mixed
 from precisionbench.workflows.tuning.space import Family, Space
@@ -109,7 +109,7 @@ class Search:
 
     def __attrs_post_init__(self) -> None:
         self._race = race = Race(self.reference, self.memory, self.bench.close)
-        self._estimates = Estimates(self.space, race.trials, race.speeds)
+        self._estimates = Estimates(self.space, race.trials, race.speeds, self._start_s)
         self._screening = Screening(self.bench, race, self._estimates, self.now, self._tell)
         self._builds = Builds(self.bench, self._estimates, self._screening, self.now)
         self._kept_s = _BATCHES_SHARE * self.budget_s if self.space.batch_sizes else 0.0
@@ -151,6 +151,9 @@ class Search:
         build_s = self.bench.build_s(self.reference)
         reason = "" if outcome == FINALIST else accuracy.reason
         self._race.keep(Trial(self.reference, outcome, reason, accuracy, build_s=build_s))
+
+    def _start_s(self) -> float:
+        return self.bench.start_s
 
     def _build_ahead(self) -> None:
         """Begin what takes longest, while cheap configurations are tried."""
@@ -213,7 +216,7 @@ class Search:
         """Seconds to build configurations like this one, further options of it, and finalists."""
         build_s = self._estimates.build_s(spec)
         builds_s = (1 + _FURTHER_BUILD) * build_s + min(build_s, _MOST_BUILD_SHARE * self.budget_s)
-        return builds_s + 2 * (PROCESS_S + self._screening.needed_s(self._slots(spec)))
+        return builds_s + 2 * (self.bench.start_s + self._screening.needed_s(self._slots(spec)))
 
     def _basic(self, family: Family) -> list[str]:
         """The configurations of a family without further options, mixed ones among them."""
@@ -311,7 +314,7 @@ class Search:
             self._race.give_up(spec, reason)
 
     def _needed_s(self, spec: str) -> float:
-        return self._estimates.least_build_s(spec) + PROCESS_S + self._judging_s()
+        return self._estimates.least_build_s(spec) + self.bench.start_s + self._judging_s()
 
     def _judging_s(self) -> float:
         """Seconds to judge and time one configuration that is prepared."""
@@ -320,7 +323,7 @@ class Search:
     def _most(self, spec: str) -> int:
         """How many configurations like this one can be built, judged and timed in what is left."""
         count = 1
-        spare_s = self._left_s() - self._estimates.least_build_s(spec) - PROCESS_S
+        spare_s = self._left_s() - self._estimates.least_build_s(spec) - self.bench.start_s
         while count < _CHEAP_SLOTS and self._screening.needed_s(count + 1) <= spare_s:
             count += 1
         return count
@@ -339,7 +342,7 @@ class Search:
         reason = f"not among the {_MOST_NARROWED} fastest of the screening"
         specs = self._race.fastest(_MOST_NARROWED, reason)
         left_s = self._left_s() - 2 * _NARROWING_S * len(specs)
-        if left_s > PROCESS_S + self._longest_build_s(specs):
+        if left_s > self.bench.start_s + self._longest_build_s(specs):
             self._open_twice(specs, self.now() + left_s)
         if self._left_s() > _NARROWING_S * len(specs):
             able = [spec for spec in specs if self.bench.processes(spec)]
@@ -368,7 +371,7 @@ class Search:
         left_s = self.end_s - self.now()
         rounds_s = max(self._round_s(finalists), min(_FINAL_S, left_s / 2))
         # One whose further process is not ready in time is measured in the one that it has.
-        end_s = self.now() if left_s <= PROCESS_S else self.end_s - rounds_s
+        end_s = self.now() if left_s <= self.bench.start_s else self.end_s - rounds_s
         for spec, why in self._open_twice(finalists, end_s).items():
             trial = self.trials[spec]
             reason = f"it could not be prepared again for the final rounds ({why})"
@@ -410,7 +413,7 @@ class Search:
         rounds_s = min(_FINAL_S * rows, _MOST_FINAL_SHARE * self.budget_s)
         rounds_s = max(rounds_s, self._round_s([self.reference, self._race.leader]))
         builds_s = min(self._longest_build_s(self._race.racing), _MOST_BUILD_SHARE * self.budget_s)
-        return rounds_s + PROCESS_S + builds_s
+        return rounds_s + self.bench.start_s + builds_s
 
     def _longest_build_s(self, specs: Iterable[str]) -> float:
         return max((self.trials[spec].build_s or 0.0 for spec in specs), default=0.0)
