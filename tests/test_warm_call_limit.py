@@ -8,7 +8,7 @@ import pytest
 import torch._dynamo.utils as dynamo
 
 from precisionbench.errors import SlowCallError
-from precisionbench.measure.worker.first_call_limit import WarmCallLimit
+from precisionbench.measure.worker.first_call_limit import FirstCallLimit, WarmCallLimit
 from precisionbench.measure.worker.first_calls import warm_up
 from precisionbench.torchtools.timer import Timer
 from test_timer import FakeClock
@@ -75,3 +75,16 @@ def test_rows_that_are_prepared_side_by_side_may_take_longer(clock):
 
 def test_without_a_limit_a_call_may_take_any_time(clock):
     assert warm_up(takes(clock, 4.8), Timer(clock)).call_s == pytest.approx(4.8, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("limit", "limit_s"),
+    [
+        (FirstCallLimit("eager", 0.01), 2.0),
+        (FirstCallLimit("eager", 0.5), 5.0),
+        (FirstCallLimit("eager", 0.5, reference_first_call_s=20.0), 60.0),  # it compiles in it
+        (FirstCallLimit("eager", 0.01, together=6), 12.0),
+    ],
+)
+def test_a_first_call_may_take_as_long_as_that_of_the_reference_explains(limit, limit_s):
+    assert limit.limit_s == pytest.approx(limit_s)

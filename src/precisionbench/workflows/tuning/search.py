@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
@@ -85,6 +85,7 @@ class Search:
         final_passes: measure memory and energy at the end.
         tell: called with a `Status` at each step.
         now: a clock, in seconds.
+        priors: as for `Estimates`.
         left_out: what was not tried because it could not win.
         ended_by: `finished`, `budget` or `interrupted`.
     """
@@ -98,6 +99,7 @@ class Search:
     final_passes: bool = False
     tell: Callable[[Status], object] = lambda _: None
     now: Callable[[], float] = time.monotonic
+    priors: Mapping[str, float] = attrs.field(factory=dict)
     left_out: list[LeftOut] = attrs.field(factory=list, init=False)
     ended_by: str = attrs.field(default="finished", init=False)
     _race: Race = attrs.field(init=False)
@@ -109,7 +111,8 @@ class Search:
 
     def __attrs_post_init__(self) -> None:
         self._race = race = Race(self.reference, self.memory, self.bench.close)
-        self._estimates = Estimates(self.space, race.trials, race.speeds, self._start_s)
+        known = self.space, race.trials, race.speeds
+        self._estimates = Estimates(*known, start_s=self._start_s, priors=self.priors)
         self._screening = Screening(self.bench, race, self._estimates, self.now, self._tell)
         self._builds = Builds(self.bench, self._estimates, self._screening, self.now)
         self._kept_s = _BATCHES_SHARE * self.budget_s if self.space.batch_sizes else 0.0
@@ -135,8 +138,13 @@ class Search:
         try:
             self._judge_reference()
             self._build_ahead()
-            for cheap in (True, False):
-                self._search([f for f in self.space.families if is_cheap(f) is cheap])
+            cheap = [family for family in self.space.families if is_cheap(family)]
+            built = [family for family in self.space.families if not is_cheap(family)]
+            self._search(cheap, self._is_promising)
+            self._search(built)
+            self._search(cheap)
+            for family in self.space.families:
+                self._explain_unrefined(family)
             self._try_batch_sizes()
             self._finish()
         except KeyboardInterrupt:
@@ -165,13 +173,16 @@ class Search:
 
     # --- what to try --------------------------------------------------------------------------
 
-    def _search(self, families: Sequence[Family]) -> None:
-        """Try what families offer, and further options of those that are fast."""
-        while todo := self._undecided(families):
+    def _search(
+        self, families: Sequence[Family], is_worth: Callable[[str], bool] = lambda _: True
+    ) -> None:
+        """Try what families offer and is worth it, and further options of those that are fast."""
+        while todo := [*filter(is_worth, self._undecided(families))]:
             if not self._try_some(todo, self._last_builds(families)):
                 return
-        for family in families:
-            self._explain_unrefined(family)
+
+    def _is_promising(self, spec: str) -> bool:
+        return self._estimates.is_promising(spec, self._race.leader)
 
     def _undecided(self, families: Sequence[Family]) -> list[str]:
         """What can be tried now; further options once nothing else of the backend is promising."""

@@ -33,6 +33,7 @@ from precisionbench.workflows.capabilities import capabilities_of
 from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, check_bound, metric_judge
 from precisionbench.workflows.tuning.bench import WorkerBench
 from precisionbench.workflows.tuning.calibration import CalibrationBatches
+from precisionbench.workflows.tuning.estimates import PRIORS
 from precisionbench.workflows.tuning.journal import Journal, default_journal, key_of
 from precisionbench.workflows.tuning.keys import Keys
 from precisionbench.workflows.tuning.search import Search, Status
@@ -290,6 +291,7 @@ def _searched(
             budget_s=wanted.budget_s,
             final_passes=workload.device.type == "cuda",
             tell=report,
+            priors=PRIORS.get(workload.device.type, {}),
         )
         search.run()
     return _result(search, bench, wanted, found, memory, target)

@@ -1,0 +1,68 @@
+"""What `tune` expects of configurations that it has not tried."""
+
+from __future__ import annotations
+
+import pytest
+
+from precisionbench.backends.rungs import Stage
+from precisionbench.results.tuning import FINALIST, INACCURATE, Trial
+from precisionbench.statistics import Interval
+from precisionbench.workflows.tuning.estimates import PRIORS, Estimates
+from precisionbench.workflows.tuning.space import Family, Space
+
+HALF, BFLOAT16 = "half", "half:dtype=bfloat16"
+IN_LAYOUT = ",memory_format=channels_last"
+SPACE = Space(
+    (
+        Family("eager", Stage.PRECISION, ("eager", "eager:precision=tf32")),
+        Family("half", Stage.PRECISION, (HALF, BFLOAT16)),
+        Family("compile", Stage.COMPILER, ("compile:dtype=float16",)),
+    )
+)
+
+
+def estimates(device: str = "cuda", inaccurate: tuple[str, ...] = (), **speeds: float) -> Estimates:
+    """After some rows were timed, or found inaccurate; names are of rows without options."""
+    known = {name: Interval(value, value, value) for name, value in speeds.items()}
+    trials = {name: Trial(name, FINALIST, "") for name in known}
+    trials |= {name: Trial(name, INACCURATE, "") for name in inaccurate}
+    return Estimates(SPACE, trials, known, start_s=lambda: 3.0, priors=PRIORS[device])
+
+
+@pytest.mark.parametrize(
+    ("device", "order"),
+    [
+        ("cuda", [HALF, BFLOAT16, "eager:precision=tf32", "eager:memory_format=channels_last"]),
+        ("cpu", [BFLOAT16, "eager:memory_format=channels_last", HALF]),
+    ],
+)
+def test_the_dtype_that_is_usually_the_fastest_is_tried_first(device, order):
+    found = estimates(device)
+    assert sorted(order, key=lambda spec: -found.speed(spec)) == order
+    assert found.is_promising("eager:memory_format=channels_last", "eager")
+
+
+def test_float16_is_not_promising_on_a_cpu():
+    assert not estimates("cpu").is_promising(HALF, "eager")
+
+
+def test_a_dtype_is_expected_to_be_as_fast_as_in_the_other_layout():
+    found = estimates(eager=1.0, half=3.0)
+    assert found.speed(f"half:dtype=float16{IN_LAYOUT}") == 3.0
+    assert found.speed("eager:memory_format=channels_last") == 1.0
+    assert found.speed(BFLOAT16) == 3.0
+
+
+def test_where_half_is_slow_the_next_dtype_is_promising():
+    found = estimates(eager=1.0, half=0.9)
+    assert found.is_promising("eager:precision=tf32", "eager")
+    assert found.is_promising(BFLOAT16, "eager")
+
+
+def test_a_dtype_that_is_inaccurate_is_unlikely_in_each_layout_but_not_with_layers_in_float32():
+    found = estimates(inaccurate=(HALF,), eager=1.0)
+    assert found.is_unlikely(f"half:dtype=float16{IN_LAYOUT}")
+    assert found.is_unlikely("compile:dtype=float16")
+    assert not found.is_unlikely("half:fp32_layers=head")
+    assert not found.is_unlikely("autocast")
+    assert not found.is_unlikely(BFLOAT16)
