@@ -81,6 +81,7 @@ class SimulatedBench:
         ahead: as for `Bench`.
         start_s: as for `Bench`.
         begun: when the build of each configuration began that goes on, or is not taken yet.
+        begins: every configuration whose build began, in order.
         built_beside: configurations that were being built in each measurement.
         noise: relative standard deviation of a block's level.
         process_noise: relative standard deviation of a process's level, which it keeps.
@@ -100,6 +101,7 @@ class SimulatedBench:
     ahead: int = 0
     start_s: float = 3.0
     begun: dict[str, float] = attrs.field(factory=dict)
+    begins: list[str] = attrs.field(factory=list)
     built_beside: list[set[str]] = attrs.field(factory=list)
     noise: float = 0.002
     process_noise: float = 0.0
@@ -157,6 +159,7 @@ class SimulatedBench:
         assert len(building) + len(specs) <= self.ahead
         assert limits.keys() == {*specs}
         self.begun |= dict.fromkeys(specs, self.clock_s)
+        self.begins += specs
 
     def is_built(self, spec: str) -> bool:
         return self.begun[spec] + self.truth(spec).build_s <= self.clock_s
@@ -169,6 +172,7 @@ class SimulatedBench:
         """Why a process cannot be prepared beside those that run."""
         truth = self.truth(spec)
         taken = sum(self.truth(one).memory * len(few) for one, few in self.open_now.items())
+        taken += sum(self.truth(one).memory for one in self.begun)
         if truth.failure:
             return PreparationError(truth.failure, "change it")
         if is_late:

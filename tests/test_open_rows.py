@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from precisionbench.errors import SlowCallError, WorkerError
+from precisionbench.errors import BackendUnavailableError, SlowCallError, WorkerError
 from precisionbench.measure.open_rows import LateError, OpenRows
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import Row, plan
@@ -131,6 +131,18 @@ def test_rows_are_built_while_others_are_measured(install):
         opened.close(["hangs"])
         data = opened.measure(["eager", "slow"], "eager", SHORT)
     assert [row.backend for row in data.results] == ["eager", "slow"]
+
+
+def test_a_row_that_turns_out_to_be_unavailable_is_no_longer_built():
+    workload = resolve(nn.Linear(8, 8), torch.ones(2, 8), device="cpu", seed=0)
+    with OpenRows.of(workload, None) as opened:
+        opened.open(rows("eager"), time.monotonic() + 60)
+        opened.begin(rows("eager:precision=tf32"), {})
+        worker = opened._begun["eager:precision=tf32"]
+        errors = opened.open(rows("eager:precision=tf32"), time.monotonic() + 60)
+        assert isinstance(errors["eager:precision=tf32"], BackendUnavailableError)
+        assert not opened.is_begun("eager:precision=tf32")
+        assert not worker.is_busy
 
 
 def test_a_row_whose_first_call_takes_far_too_long_is_ended_in_it(install):

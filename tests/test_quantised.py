@@ -477,6 +477,14 @@ def test_attention_that_a_quantiser_leaves_as_it_says_is_no_false_label():
     assert says in [witness.says for witness in found.witnesses]
 
 
+def test_the_function_around_fused_attention_is_no_other_matmul():
+    """On a CPU it has some time of its own."""
+    parent = "aten::scaled_dot_product_attention"
+    inner = attrs.evolve(flash(), parents=(parent,))
+    outer = operation(parent, 0.25e-3, *QKV)
+    assert claiming(int_mm(0.6e-3), outer, inner).verdict == "true"
+
+
 def test_attention_without_such_a_claim_is_part_of_the_label():
     assert claiming(int_mm(0.6e-3), flash(), attention="").verdict == "partly"
 

@@ -7,7 +7,6 @@ import errno
 import itertools
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -125,7 +124,7 @@ def cores(monkeypatch) -> tuple[int, ...]:
     first = 1000 * os.getpid() + 8 * next(NUMBERS)
     found = tuple(range(first, first + 8))
     monkeypatch.setattr(cpu_affinity, "usable_cores", lambda: found)
-    monkeypatch.setattr(cpu_affinity, "_reserved", (0, set()))
+    monkeypatch.setattr(cpu_affinity, "_reserved", cpu_affinity._Reservations())
     return found
 
 
@@ -166,7 +165,10 @@ def test_processes_that_measure_at_the_same_time_use_different_cores(cores):
         assert cpu_affinity.reserved_cores(6) == cores[:6]
         assert cpu_affinity.reserved_cores(7) == cores[1:]  # too few: the fastest of all
         other.communicate("\n")
-    assert cpu_affinity.reserved_cores(7) == cores[:6] + cores[7:]  # the other one has ended
+    assert cpu_affinity.reserved_cores(7) == cores[1:]  # still the same ones
+    with reserving(cores, 1) as another:  # whose reservation ended with its process
+        assert another.stdout.readline().split() == [str(cores[7])]
+        another.communicate("\n")
 
 
 def test_a_forked_process_has_no_reservation_of_its_own(cores, monkeypatch):
@@ -176,11 +178,10 @@ def test_a_forked_process_has_no_reservation_of_its_own(cores, monkeypatch):
 
 
 def test_where_names_cannot_be_bound_the_fastest_cores_are_used(cores, monkeypatch):
-    class Refused(socket.socket):
-        def bind(self, address: object) -> None:
-            raise PermissionError(errno.EPERM, "not permitted")
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "not permitted")
 
-    monkeypatch.setattr(cpu_affinity.socket, "socket", Refused)
+    monkeypatch.setattr(cpu_affinity.socket, "socket", refuse)
     assert cpu_affinity.reserved_cores(2) == cores[6:]
 
 

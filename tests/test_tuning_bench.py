@@ -21,6 +21,9 @@ GIVEN = Inputs((torch.arange(1.0, 13.0).reshape(3, 4),))
 LATE = LateError("it was not built when the time was over", "use a larger budget_s")
 
 
+OPENING = SimpleNamespace(build_s=0.5, first_call_s=0.1)
+
+
 @attrs.define
 class Rows:
     """Rows whose models are functions of the input."""
@@ -36,9 +39,13 @@ class Rows:
 
     def open(self, rows, end_s, limits=None) -> dict[str, PrecisionBenchError]:
         ready = [row.name for row in rows if row.name not in self.errors]
-        opened = SimpleNamespace(outputs_of=self._outputs_of, opening=SimpleNamespace(build_s=0.5))
+        opened = SimpleNamespace(outputs_of=self._outputs_of, opening=OPENING)
         self.replicas |= {name: [opened] for name in ready}
         return {row.name: self.errors[row.name] for row in rows if row.name in self.errors}
+
+    @property
+    def workload(self) -> SimpleNamespace:
+        return SimpleNamespace(device=torch.device("cpu"))
 
     def is_begun(self, name: str) -> bool:
         return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import attrs
 import pytest
 
@@ -76,6 +78,44 @@ def test_builds_of_a_dtype_that_is_inaccurate_are_ended():
     assert COMPILED not in machine.timed
 
 
+def test_what_is_left_of_an_inaccurate_dtype_is_built_once_more_and_judged():
+    truths = TRUTHS | {
+        "half": Simulated(3e-3, error=1.0),
+        COMPILED: Simulated(2e-3, error=1.0, build_s=20.0),
+    }
+    search, machine = searched(truths, ahead=2)
+    assert search.ended_by == "finished"
+    assert outcomes(search)[COMPILED] == INACCURATE
+    assert max(Counter(machine.begins).values()) <= 2
+    assert machine.clock_s < 120
+
+
+def test_what_does_not_fit_beside_builds_is_tried_without_them():
+    truths = {spec: attrs.evolve(truth, memory=1.0) for spec, truth in TRUTHS.items()}
+    search, _ = searched(truths | {"half": Simulated(3e-3, memory=3.0)}, ahead=2, memory=6.0)
+    assert outcomes(search)["half"] != "failed"
+    assert best_of(search) == GRAPHED
+
+
+def test_options_that_were_tried_are_not_left_out():
+    search, _ = searched(ahead=2)
+    assert "half:cuda_graph=true" in search.trials
+    assert not [one for one in search.left_out if one.what.startswith("half")]
+
+
+def test_a_build_for_which_no_time_is_left_is_no_measure_of_other_builds():
+    truths = TRUTHS | {GRAPHED: Simulated(1.5e-3, build_s=35.0)}
+    search, _ = searched(truths, budget_s=50.0, ahead=2)
+    assert search.trials[GRAPHED].reason.startswith("the time was over after ")
+    assert not search._estimates.late
+
+
+@pytest.mark.parametrize("budget_s", [60.0, 100.0])
+def test_only_as_many_are_judged_as_there_is_time_for(budget_s):
+    _, machine = searched(budget_s=budget_s, space=LARGER, ahead=4, judging_s=12.0)
+    assert machine.clock_s <= 1.1 * budget_s
+
+
 def test_a_build_that_fails_is_a_failure_like_others():
     truths = TRUTHS | {COMPILED: Simulated(2e-3, failure="no compiler", build_s=20.0)}
     search, _ = searched(truths, ahead=2)
@@ -108,6 +148,8 @@ def test_the_layout_for_images_is_built_first_where_there_is_one():
     assert likely(family, lambda spec: spec == IN_LAYOUT, 1) != [IN_LAYOUT]
     without = attrs.evolve(family, first=(COMPILED, BFLOAT16))
     assert likely(without, lambda spec: False, 2) == [COMPILED, TUNED]
+    engine = Family("onnxruntime", Stage.ENGINE, ("onnxruntime",))  # which refuses layouts
+    assert likely(engine, lambda spec: False, 2) == ["onnxruntime"]
 
 
 def test_a_space_without_compilers_has_nothing_to_build():

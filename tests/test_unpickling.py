@@ -54,6 +54,11 @@ def test_what_was_read_can_be_pickled_again():
     assert loads(cloudpickle.dumps(loads(cloudpickle.dumps(of_a_script()))))() == torch.pi + 1
 
 
+def test_functions_by_value_of_a_module_keep_its_name():
+    read = loads(cloudpickle.dumps(of_a_script("no_such_module")))
+    assert read.__globals__["__name__"] == "no_such_module"
+
+
 def test_functions_of_modules_are_those_of_their_module():
     assert loads(cloudpickle.dumps(of_a_script)) is of_a_script
 

@@ -43,5 +43,6 @@ def loads(data: bytes) -> Any:
 def _without_name(
     make: Callable[..., Any], code: object, namespace: dict[str, Any], *others: Any
 ) -> Any:
-    namespace.pop("__name__", None)
+    if namespace.get("__name__") == "__main__":
+        del namespace["__name__"]
     return make(code, namespace, *others)

@@ -26,6 +26,7 @@ HALF = (FLOAT16, BFLOAT16)
 BEYOND = 1.2
 # The indicator that can only contradict the claimed precision.
 RATE = "rate"
+_ATTENTION = "scaled_dot_product_attention"  # calls the fused operation
 # How the names of operations begin whose operands are those of the kernels in them.
 _TORCH = ("aten::", "triton_")
 
@@ -81,7 +82,12 @@ def _besides_attention(facts: Facts, dtype: str) -> Facts:
     left = [work.operation for work in facts.work if work.is_attention and work.dtype == dtype]
     if not dtype or not left or len(left) == len(facts.work):
         return facts
-    kept = [one for one in facts.evidence.operations if not any(one is other for other in left)]
+    around = {name for one in left for name in one.parents if _ATTENTION in name}
+    kept = [
+        one
+        for one in facts.evidence.operations
+        if one.name not in around and not any(one is other for other in left)
+    ]
     return attrs.evolve(facts, evidence=attrs.evolve(facts.evidence, operations=tuple(kept)))
 
 

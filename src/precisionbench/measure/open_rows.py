@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
@@ -164,6 +164,18 @@ class OpenRows:
             Why rows could not be prepared, by name; a `LateError` where the time was over, and a
             `SlowCallError` where a call took too long.
         """
+        errors: dict[str, PrecisionBenchError] = {}
+        begun = [row for row in rows if row.name in self._begun]
+        for row in begun:  # none of them is lost where another one does not fit
+            errors |= self._open_together([row], end_s, limits)
+        if others := [row for row in rows if row not in begun]:
+            errors |= self._open_new(others, end_s, limits)
+        return errors
+
+    def _open_new(
+        self, rows: Sequence[Row], end_s: float, limits: Mapping[str, WarmCallLimit]
+    ) -> dict[str, PrecisionBenchError]:
+        """Prepare rows side by side, or one after another where they do not fit so."""
         try:
             return self._open_together(rows, end_s, limits)
         except CrowdedError:
@@ -177,6 +189,7 @@ class OpenRows:
     ) -> dict[str, PrecisionBenchError]:
         run = self._run(rows, rows[0].name, _OPENING)
         run.leave_out_unavailable()
+        self._end_begun(row.name for row in rows if row not in run.rows)
         if not run.rows:
             return run.collector.errors
         run.first_call_limits = self._first_call_limits(run.rows, limits)
@@ -269,15 +282,19 @@ class OpenRows:
         header.update(shared_cores=run.shared_cores)
         return comparison_data(header, rows, run.collector)
 
+    def _end_begun(self, names: Iterable[str]) -> None:
+        for name in names:
+            if worker := self._begun.pop(name, None):
+                worker.kill()
+
     def close(self, names: Sequence[str] | Mapping[str, object]) -> None:
         """End the workers of rows that are not needed any more.
 
         Args:
             names: of the rows.
         """
+        self._end_begun(names)
         for name in names:
-            if begun := self._begun.pop(name, None):
-                begun.kill()
             for prepared in self.replicas.pop(name, []):
                 with contextlib.suppress(*FOREIGN_ERRORS):
                     prepared.worker.kill()

@@ -251,7 +251,7 @@ def _calibrated(prepared: WorkerBackend, known: KnownCalls | None) -> KnownCalls
 
 @attrs.define
 class _Opening:
-    """Prepares the replicas of all rows, the first of each row before the second.
+    """Prepares the replicas of all rows; the first of each row shows what others need not measure.
 
     Attributes:
         run: rows that cannot be prepared are removed from it.
@@ -282,7 +282,7 @@ class _Opening:
             self.row_states[row.name] = RowState(row.name, [prepared], self.session)
 
     def open_first_together(self, workers: Mapping[str, Sequence[Worker]]) -> None:
-        """Prepare the first replicas of all rows, and begin each row's others once it is ready."""
+        """Prepare the first replicas of all rows, and begin each row's others meanwhile or then."""
         at_once = self._has_cores_for_all(workers)
         for row in self.run.rows:
             self.run.collector.report_row(row, "preparing")
@@ -298,10 +298,11 @@ class _Opening:
             self.begin_further(row, workers[row.name])
 
     def _has_cores_for_all(self, workers: Mapping[str, Sequence[Worker]]) -> bool:
-        """Whether all replicas of rows that are built can be built at the same time."""
+        """Whether there are cores and memory to build all replicas at the same time."""
         builds = sum(len(workers[row.name]) for row in self.run.rows if _builds(row))
-        is_cpu = self.run.device.type == "cpu"
-        return not is_cpu and _CORES_OF_A_BUILD * builds <= self.run.system.cores()
+        has_cores = _CORES_OF_A_BUILD * builds <= self.run.system.cores()
+        has_memory = device_holds_copies(self.run, sum(map(len, workers.values())))
+        return self.run.device.type != "cpu" and has_cores and has_memory
 
     def _first_ready(self, waiting: Sequence[Row], workers: Mapping[str, Sequence[Worker]]) -> Row:
         """Wait until one of some rows is ready or has failed.

@@ -13,14 +13,32 @@ import os
 import socket
 from pathlib import Path
 
+import attrs
+
 SHARED_CORES = 2
 # With fewer usable cores than this, all are used.
 _MIN_USABLE_CORES = 4
 # One thread that launches kernels, or waits for them, keeps one busy.
 _SINGLE_THREADED_CORES_BUSY = 1.5
 _CPUS = Path("/sys/devices/system/cpu")
-# The process that this module's state is of, since a fork copies it; and the cores it has reserved.
-_reserved: tuple[int, set[int]] = (0, set())
+
+
+@attrs.define
+class _Reservations:
+    """What this process has reserved.
+
+    Attributes:
+        pid: of the process; a fork copies this.
+        cores: reserved ones.
+        answers: what was given for each number of cores.
+    """
+
+    pid: int = 0
+    cores: set[int] = attrs.field(factory=set)
+    answers: dict[int, tuple[int, ...]] = attrs.field(factory=dict)
+
+
+_reserved = _Reservations()
 
 
 def usable_cores() -> tuple[int, ...]:
@@ -43,13 +61,20 @@ def reserved_cores(count: int) -> tuple[int, ...]:
 
     They are the fastest usable cores; among equal ones the last, as systems use the first most.
     Where others have reserved too many, they are the fastest of all. A reservation ends with its
-    process. It is a Unix socket, so containers with a network of their own do not see it.
+    process and those that it forks. It is a Unix socket, so containers with a network of their own
+    do not see it.
 
     Args:
         count: how many.
     """
+    known = _reserved_by_this_process()
+    if count not in known.answers:
+        known.answers[count] = _chosen(known.cores, count)
+    return known.answers[count]
+
+
+def _chosen(reserved: set[int], count: int) -> tuple[int, ...]:
     ranked = sorted(usable_cores(), key=lambda core: (_speed(core), core), reverse=True)
-    reserved = _reserved_by_this_process()
     own = [core for core in ranked if core in reserved]
     for core in (core for core in ranked if core not in reserved):
         if len(own) < count and _reserve(core):
@@ -58,21 +83,21 @@ def reserved_cores(count: int) -> tuple[int, ...]:
     return tuple(sorted(own[:count] if len(own) >= count else ranked[:count]))
 
 
-def _reserved_by_this_process() -> set[int]:
+def _reserved_by_this_process() -> _Reservations:
     global _reserved
-    if _reserved[0] != os.getpid():
-        _reserved = (os.getpid(), set())
-    return _reserved[1]
+    if _reserved.pid != os.getpid():
+        _reserved = _Reservations(os.getpid())
+    return _reserved
 
 
 def _reserve(core: int) -> bool:
     """Bind the name of a core, until this process ends; false where another process has it."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bound:
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bound:
             bound.bind(f"\0precisionbench-core-{core}")
-        except OSError as exc:  # where names cannot be bound, cores cannot be reserved
-            return exc.errno != errno.EADDRINUSE
-        bound.detach()  # it stays open
+            bound.detach()  # it stays open
+    except OSError as exc:  # where names cannot be bound, cores cannot be reserved
+        return exc.errno != errno.EADDRINUSE
     return True
 
 

@@ -33,7 +33,7 @@ def launcher_for(
     Args:
         backend: a function, or what prepares a model.
         workload: the model and inputs.
-        turn: entered while a model is copied to the device.
+        turn: entered while a model is copied to a GPU, and while a CPU computes first calls.
     """
     if isinstance(backend, CallBackend):
         return CallLauncher.on_device_of(workload)
@@ -47,7 +47,7 @@ class InlineLauncher:
     Attributes:
         workload: the model and inputs.
         timer: times the calls on the workload's device.
-        turn: entered while a model is copied to the device.
+        turn: entered while a model is copied to a GPU, and while a CPU computes first calls.
     """
 
     workload: Workload

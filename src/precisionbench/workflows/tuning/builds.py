@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import attrs
 
-from precisionbench.backends import discovery
 from precisionbench.backends.rungs import CHANNELS_LAST
-from precisionbench.backends.specs import canonical_spec
-from precisionbench.spec_syntax import spec_text, split_spec
+from precisionbench.spec_syntax import split_spec
 from precisionbench.workflows.tuning.bench import Bench
 from precisionbench.workflows.tuning.estimates import Estimates
 from precisionbench.workflows.tuning.screening import Screening
-from precisionbench.workflows.tuning.space import Family
+from precisionbench.workflows.tuning.space import Family, canonical
 
 # A build that nothing waits for may take this share of the time that is left.
 _PATIENCE = 0.8
@@ -52,6 +50,7 @@ class Builds:
     screening: Screening
     now: Callable[[], float]
     _begun: dict[str, _Build] = attrs.field(factory=dict, init=False)
+    _unlikely: set[str] = attrs.field(factory=set, init=False)  # ended once, and not again
 
     def __contains__(self, spec: object) -> bool:
         return spec in self._begun
@@ -81,9 +80,13 @@ class Builds:
             limit_s = max(_PATIENCE * left_s, self.estimates.limit_s([spec], left_s))
             self._begun[spec] = _Build(self.now(), expected_s, limit_s)
 
-    def take_ready(self) -> list[str]:
-        """The configurations that are built, or have failed; they are opened as others are."""
-        ready = [spec for spec in self._begun if self.bench.is_built(spec)]
+    def take_ready(self, most: int) -> list[str]:
+        """Configurations that are built, or have failed; they are opened as others are.
+
+        Args:
+            most: how many at most.
+        """
+        ready = [spec for spec in self._begun if self.bench.is_built(spec)][:most]
         for spec in ready:
             del self._begun[spec]
         return ready
@@ -96,15 +99,27 @@ class Builds:
         """
         for spec, build in [*self._begun.items()]:
             passed_s = self.now() - build.begun_s
-            if is_over or passed_s > build.limit_s:
+            if passed_s > build.limit_s:
                 self.estimates.late[spec] = passed_s
-                self.end([spec])
                 usual = f"{build.expected_s:.0f} s were expected"
-                yield spec, f"it was not built after {passed_s:.0f} s; {usual}"
+                yield self._ended(spec, f"it was not built after {passed_s:.0f} s; {usual}")
+            elif is_over and self.bench.is_built(spec):
+                yield self._ended(spec, "it was built when no time was left to time it")
+            elif is_over:
+                yield self._ended(spec, f"the time was over after {passed_s:.0f} s of building it")
+
+    def _ended(self, spec: str, reason: str) -> tuple[str, str]:
+        self.end([spec])
+        return spec, reason
 
     def end_unlikely(self) -> None:
-        """End builds of a dtype and layout that has turned out to be inaccurate."""
-        self.end([spec for spec in self._begun if self.estimates.is_unlikely(spec)])
+        """End builds of a dtype that has turned out to be inaccurate; they may begin again later.
+
+        Then nothing else is left to build, and each is built to its end.
+        """
+        unlikely = {one for one in self._begun if self.estimates.is_unlikely(one)} - self._unlikely
+        self._unlikely |= unlikely
+        self.end(unlikely)
 
     def end(self, specs: Iterable[str]) -> None:
         """End builds.
@@ -138,5 +153,5 @@ def likely(family: Family, is_decided: Callable[[str], bool], count: int) -> lis
 def _likely_base(first: Sequence[str]) -> str:
     """The first configuration, in the layout for images where that is among them."""
     name, options = split_spec(first[0])
-    in_layout = canonical_spec(discovery.make(spec_text(name, {**options, **CHANNELS_LAST})))
+    in_layout = canonical(name, {**options, **CHANNELS_LAST})
     return in_layout if in_layout in first else first[0]

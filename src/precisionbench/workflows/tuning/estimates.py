@@ -27,7 +27,7 @@ _PROMISING = 0.8
 # A build is ended after this many times the expected seconds, unless it is within this share of the
 # time that is left.
 _PATIENCE, _SHARE_OF_REST = 2.5, 0.5
-# The speed to expect where rows of the same dtype and layout were not accurate enough.
+# The speed to expect where rows of the same dtype were not accurate enough.
 _UNLIKELY = 0.1
 # Speeds of dtypes by that of the fastest, until some were timed: ResNet-50 on an H200, and on a CPU
 # with AVX-512 BF16, where float16 has no instructions. They decide what is tried first.
@@ -125,7 +125,7 @@ class Estimates:
         return self.speed(spec) >= _PROMISING * fastest
 
     def is_unlikely(self, spec: str) -> bool:
-        """Whether rows of its dtype and layout were not accurate enough.
+        """Whether it is expected to lose: rows of its dtype were inaccurate, or extremely slow.
 
         Args:
             spec: of the space.

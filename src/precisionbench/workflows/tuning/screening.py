@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import attrs
 
@@ -35,8 +36,22 @@ ROW_S = 0.6  # of rounds for each row
 LEAST_CALLS = 6  # of each process, until the first round has ended
 # A row whose first calls take this many times as long as the leader's is not timed any further.
 _HOPELESS = 4.0
+_DISTURBED = 2.0  # times as many while others are built, which tune on the same device
 # The least difference that is assumed between processes of the same code, as a standard deviation.
 LEAST_NOISE = 0.01
+
+
+class Ongoing(Protocol):
+    """Builds that go on while configurations are tried."""
+
+    @property
+    def specs(self) -> list[str]:
+        """The configurations."""
+        ...
+
+    def end(self, specs: Iterable[str]) -> None:
+        """End builds."""
+        ...
 
 
 @attrs.define
@@ -49,6 +64,7 @@ class Screening:
         estimates: of how long they build.
         now: a clock, in seconds.
         tell: called with a description of each step.
+        builds: what is being built meanwhile.
         layers: layers in which the error of inaccurate half rows grows, by spec.
         judging_s: the most seconds that judging one configuration took.
     """
@@ -58,6 +74,7 @@ class Screening:
     estimates: Estimates
     now: Callable[[], float]
     tell: Callable[[str], object]
+    builds: Ongoing | None = None
     layers: dict[str, Sequence[str]] = attrs.field(factory=dict, init=False)
     judging_s: float = attrs.field(default=0.0, init=False)
 
@@ -104,6 +121,8 @@ class Screening:
         """
         needed = dict.fromkeys([self.race.reference, self.race.leader])
         self.bench.close([one for one in self.race.racing if one not in needed])
+        if self.builds is not None:
+            self.builds.end(self.builds.specs)
         self.tell(f"preparing {spec} again, with more memory")
         limit_s = self.estimates.limit_s([spec], max(0.0, left_s - self.needed_s(1)))
         errors = self.bench.open([spec], self.now() + limit_s, self.call_limits([spec], 1))
@@ -154,7 +173,8 @@ class Screening:
         """Whether the first calls leave a chance; else the row is neither judged nor timed."""
         leader = self.race.leader
         times = self.bench.item_s(spec) / self.bench.item_s(leader)
-        if times <= _HOPELESS:
+        disturbed = _DISTURBED if self.builds is not None and self.builds.specs else 1.0
+        if times <= _HOPELESS * disturbed:
             return True
         reason = f"its calls take about {times:.0f} times as long as those of {leader}"
         self.race.drop(Trial(spec, SLOWER, reason, build_s=self.bench.build_s(spec)))

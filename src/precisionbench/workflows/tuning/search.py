@@ -22,13 +22,13 @@ from precisionbench.results.tuning import (
     Trial,
 )
 from precisionbench.spec_syntax import spec_text, split_spec
-from precisionbench.statistics import Interval
 from precisionbench.workflows.tuning.bench import Bench
 from precisionbench.workflows.tuning.builds import Builds, likely
 from precisionbench.workflows.tuning.estimates import Estimates, is_cheap
 from precisionbench.workflows.tuning.race import Memory, Race
 from precisionbench.workflows.tuning.screening import LEAST_CALLS, Screening, mixed
 from precisionbench.workflows.tuning.space import Family, Space
+from precisionbench.workflows.tuning.status import Status
 
 MOST_FINALISTS = 3
 # Of more, so many are prepared a second time and measured for longer, before the finalists are.
@@ -48,27 +48,6 @@ _AT_OTHER_BATCHES, _BATCHES_SHARE = 2, 0.2
 
 
 _REPLACED = "half with the same options is accurate enough, and converts less"
-
-
-@attrs.frozen
-class Status:
-    """How far a search is.
-
-    Attributes:
-        step: what is done now.
-        done: how many configurations are decided.
-        total: how many there are, as far as is known.
-        leader: spec of the fastest accurate configuration so far.
-        speedup: of the leader over the reference; None before it was measured.
-        remaining_s: seconds of the budget that are left.
-    """
-
-    step: str
-    done: int
-    total: int
-    leader: str
-    speedup: Interval | None
-    remaining_s: float
 
 
 @attrs.define
@@ -115,6 +94,7 @@ class Search:
         self._estimates = Estimates(*known, start_s=self._start_s, priors=self.priors)
         self._screening = Screening(self.bench, race, self._estimates, self.now, self._tell)
         self._builds = Builds(self.bench, self._estimates, self._screening, self.now)
+        self._screening.builds = self._builds
         self._kept_s = _BATCHES_SHARE * self.budget_s if self.space.batch_sizes else 0.0
         self._known |= {self.reference, *(s for f in self.space.families for s in f.first)}
 
@@ -245,7 +225,10 @@ class Search:
         return self._race.speed(spec).value / self._race.speed(self._race.leader).value
 
     def _explain_unrefined(self, family: Family) -> None:
+        """Say why further options of a family were not tried, where none of them was."""
         fastest = self._race.fastest_of(self._basic(family))
+        if any(spec in self.trials for spec in family.refined(fastest or family.first[0])):
+            return
         if fastest and family.then and (share := self._share(fastest)) < _WORTH_REFINING:
             reason = f"its fastest configuration has {share:.2f}x the speed of {self._race.leader}"
             self.left_out.append(
@@ -288,11 +271,11 @@ class Search:
     def _try_built(self, todo: Sequence[str], preferred: Sequence[str]) -> bool:
         """Try what is built by now, and go on building; false where there is time for neither."""
         self._builds.end_unlikely()
-        ready = self._builds.take_ready()
+        ready = self._builds.take_ready(self._most_judged())
         for spec, reason in self._builds.end_late(is_over=self._left_s() <= self._judging_s()):
             self._race.give_up(spec, reason)
         if ready:  # before further builds begin: these show how long builds take here
-            self._screening.run(ready, max(self._left_s(), self._judging_s()))
+            self._screening.run(ready, self._left_s())
             return True
         undecided = [spec for spec in todo if not self._race.is_decided(spec)]
         self._begin(undecided, preferred)
@@ -330,6 +313,13 @@ class Search:
     def _judging_s(self) -> float:
         """Seconds to judge and time one configuration that is prepared."""
         return self._screening.needed_s(1)
+
+    def _most_judged(self) -> int:
+        """How many configurations that are built can be judged and timed in what is left."""
+        count, left_s = 0, self._left_s()
+        while count < self.bench.ahead and self._screening.needed_s(count + 1) <= left_s:
+            count += 1
+        return count
 
     def _most(self, spec: str) -> int:
         """How many configurations like this one can be built, judged and timed in what is left."""

@@ -71,7 +71,7 @@ class Family:
             spec: of this family.
         """
         name, known = split_spec(spec)
-        specs = (_canonical(name, {**known, **options}) for options in self.then)
+        specs = (canonical(name, {**known, **options}) for options in self.then)
         return tuple(dict.fromkeys(found for found in specs if found and found != spec))
 
 
@@ -98,7 +98,7 @@ class Space:
         name, options = split_spec(spec)
         if "batch_size" in options:
             return []
-        specs = (_canonical(name, {**options, "batch_size": size}) for size in self.batch_sizes)
+        specs = (canonical(name, {**options, "batch_size": size}) for size in self.batch_sizes)
         return [found for found in specs if found]
 
     def family_of(self, spec: str) -> Family | None:
@@ -213,8 +213,13 @@ def _spec(name: str, options: Mapping[str, Any], left_out: list[LeftOut]) -> str
         return ""
 
 
-def _canonical(name: str, options: Mapping[str, Any]) -> str:
-    """The canonical spec; empty where the backend refuses the options."""
+def canonical(name: str, options: Mapping[str, Any]) -> str:
+    """The canonical spec; empty where the backend refuses the options.
+
+    Args:
+        name: of the backend.
+        options: of the spec.
+    """
     try:
         return canonical_spec(discovery.make(spec_text(name, options)))
     except PrecisionBenchError:

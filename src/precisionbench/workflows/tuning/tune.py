@@ -36,8 +36,9 @@ from precisionbench.workflows.tuning.calibration import CalibrationBatches
 from precisionbench.workflows.tuning.estimates import PRIORS
 from precisionbench.workflows.tuning.journal import Journal, default_journal, key_of
 from precisionbench.workflows.tuning.keys import Keys
-from precisionbench.workflows.tuning.search import Search, Status
+from precisionbench.workflows.tuning.search import Search
 from precisionbench.workflows.tuning.space import Facts, Space, space
+from precisionbench.workflows.tuning.status import Status
 from precisionbench.workflows.tuning.target import target_of
 from precisionbench.workflows.tuning.tuned import Tuned
 
