@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from functools import cache
@@ -28,6 +29,7 @@ def modules_after(code: str) -> set[str]:
     return set(printed.splitlines()[-1].split())
 
 
+SOURCES = Path(pb.__file__).parent
 HEAVY = {"torch", "numpy", "cattrs", "rich", "torchvision", "pynvml", "jinja2"}
 
 
@@ -170,3 +172,9 @@ discovery.make("eager")
         "precisionbench.errors.BackendNotFoundError: precisionbench is on the path but not "
         "installed, so no backend can be found; install it: pip install -e ."
     )
+
+
+def test_hints_of_classes_can_be_read_by_python_3_10():
+    """It refuses a ClassVar without a type, which newer versions allow."""
+    sources = {path: path.read_text() for path in SOURCES.rglob("*.py")}
+    assert not [path for path, text in sources.items() if re.search(r": ClassVar\b(?!\[)", text)]

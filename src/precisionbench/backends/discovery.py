@@ -52,7 +52,7 @@ class BackendInfo(Shown):
         remedy: how to get that.
     """
 
-    _shown: ClassVar = ("name", "available", "requirement", "remedy", "summary")
+    _shown: ClassVar[tuple[str, ...]] = ("name", "available", "requirement", "remedy", "summary")
 
     name: str
     available: bool

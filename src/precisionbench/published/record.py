@@ -147,7 +147,15 @@ class Record(Shown):
         imported_from: the file that a user imported it from; empty for all others.
     """
 
-    _shown: ClassVar = ("id", "value", "unit", "device", "precision", "batch", "metric")
+    _shown: ClassVar[tuple[str, ...]] = (
+        "id",
+        "value",
+        "unit",
+        "device",
+        "precision",
+        "batch",
+        "metric",
+    )
 
     id: str = attrs.field(validator=_id)
     device: str = attrs.field(validator=_name)

@@ -49,7 +49,13 @@ class Agreement(Shown):
         problems: tensors that could not be compared, e.g. because the shapes differ.
     """
 
-    _shown: ClassVar = ("relative_l2", "max_abs_error", "top1", "nonfinite_count", "problems")
+    _shown: ClassVar[tuple[str, ...]] = (
+        "relative_l2",
+        "max_abs_error",
+        "top1",
+        "nonfinite_count",
+        "problems",
+    )
 
     tensors: tuple[TensorAgreement, ...] = ()
     problems: tuple[str, ...] = ()

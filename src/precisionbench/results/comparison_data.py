@@ -92,7 +92,14 @@ class BackendResult(Shown):
         schedule: the comparison's `schedule`.
     """
 
-    _shown: ClassVar = ("backend", "latency", "throughput", "batch_size", "agreement", "warnings")
+    _shown: ClassVar[tuple[str, ...]] = (
+        "backend",
+        "latency",
+        "throughput",
+        "batch_size",
+        "agreement",
+        "warnings",
+    )
 
     backend: str
     name: str

@@ -49,7 +49,7 @@ class Statement(Shown):
         unmet: requirements of the convention that this run does not meet.
     """
 
-    _shown: ClassVar = ("rule", "figure", "value", "unit", "kind", "missing")
+    _shown: ClassVar[tuple[str, ...]] = ("rule", "figure", "value", "unit", "kind", "missing")
 
     rule: str
     figure: str

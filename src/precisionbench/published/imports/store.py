@@ -45,7 +45,7 @@ class Import(Shown):
         records: its numbers.
     """
 
-    _shown: ClassVar = ("name", "file", "date")
+    _shown: ClassVar[tuple[str, ...]] = ("name", "file", "date")
 
     name: str
     file: str
