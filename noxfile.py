@@ -156,7 +156,8 @@ def minimums(session: nox.Session) -> None:
     wheel = _wheel(session)
     session.install("uv")  # pip knows highest versions only
     into = ("uv", "pip", "install", "--python", session.virtualenv.location)
-    lowest = ("--resolution", "lowest-direct", "-r", "pyproject.toml", "--extra", "torchvision")
+    extras = [f"--extra={name}" for name in ("torchvision", "pandas", "plot", "study")]
+    lowest = ("--resolution", "lowest-direct", "-r", "pyproject.toml", *extras)
     session.run(*into, *lowest)
     session.run(*into, "--no-deps", str(wheel))
     wanted = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["dev"]

@@ -19,6 +19,7 @@ from precisionbench.backends.inductor import build_error
 from precisionbench.errors import BackendUnavailableError, PreparationError, SpecError
 from precisionbench.measure.worker.local import InlineLauncher
 from precisionbench.model.workload import resolve
+from precisionbench.probes.profiler import marks_compiled_graphs
 from precisionbench.torchtools.global_state import Functions, compilations, read_flags
 from precisionbench.torchtools.tensors import Inputs
 
@@ -54,7 +55,7 @@ def test_everything_is_compiled_before_the_first_call(cnn, images, grad_mode, tm
     assert [error.path for error in found.errors] == [""]
     assert found.errors[0].relative_l2 < 1e-5
     assert found.operations
-    assert found.compiled_share > 0.95
+    assert found.compiled_share > 0.95 if marks_compiled_graphs() else found.compiled_share is None
 
 
 @pytest.mark.uncounted
@@ -131,6 +132,7 @@ def test_compiled_weights_are_freed(images, monkeypatch):
 
 @pytest.mark.uncounted
 @needs_compiler
+@pytest.mark.skipif(torch.__version__ < (2, 9), reason="torch 2.6 keeps some until a worker ends")
 def test_frozen_weights_are_freed(images):
     """TorchInductor would keep them with the code that it generated."""
 
@@ -180,6 +182,7 @@ class BreakInLoop(nn.Module):
 
 
 @needs_compiler
+@pytest.mark.skipif(torch.__version__ < (2, 9), reason="torch 2.6 does not count them")
 def test_a_function_that_was_skipped_is_recorded_with_the_reason(images):
     with opened(BreakInLoop(), images, "compile") as session:
         details = session.opening.details

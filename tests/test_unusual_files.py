@@ -211,7 +211,7 @@ def test_a_published_file_with_hostile_values_is_refused_with_the_line(tmp_path)
     with pytest.raises(PublishedDataError, match=r"line 4: date is a number of more than 308"):
         published.read(written(tmp_path / "p.toml", text))
     twice = f"[{'a' * 100_000}]\n" * 2
-    with pytest.raises(PublishedDataError, match=r"is not valid TOML \(Cannot declare .{,300}\)"):
+    with pytest.raises(PublishedDataError, match=r"is not valid TOML \(Can ?not declare .{,300}\)"):
         published.read(written(tmp_path / "p.toml", twice))
     deep = "[" + ".".join(["a"] * 5000) + "]\n"
     with pytest.raises(PublishedDataError, match="nested more than 100 levels deep"):

@@ -179,7 +179,17 @@ def profiled(
                 call()
             _drain(device)
     found = profile_of(_exported(profiler), skip=1)
+    if not marks_compiled_graphs():
+        found = attrs.evolve(found, compiled_share=None)
     return {field.name: getattr(found, field.name) for field in attrs.fields(type(found))}
+
+
+def marks_compiled_graphs() -> bool:
+    """Whether torch's profiler records which part of a call is in compiled graphs.
+
+    Before torch 2.9 it does not, and compiled code seems to be outside of all graphs.
+    """
+    return torch.__version__ >= (2, 9)  # a TorchVersion, which compares with tuples
 
 
 def _drain(device: torch.device) -> None:
