@@ -189,7 +189,7 @@ def marks_compiled_graphs() -> bool:
 
     Before torch 2.9 it does not, and compiled code seems to be outside of all graphs.
     """
-    return torch.__version__ >= (2, 9)  # a TorchVersion, which compares with tuples
+    return bool(torch.__version__ >= "2.9")  # a TorchVersion: 2.14 is newer than 2.9
 
 
 def _drain(device: torch.device) -> None:
