@@ -40,7 +40,7 @@ class Bench(Protocol):
     Attributes:
         slots: how many configurations are built side by side.
         ahead: how many of them can be built while others are measured; 0 for none.
-        start_s: seconds that starting processes took the last time, besides building.
+        start_s: seconds that starting a process took the last time, besides building it.
     """
 
     @property
@@ -55,7 +55,7 @@ class Bench(Protocol):
 
     @property
     def start_s(self) -> float:
-        """Seconds that starting processes took the last time, besides building."""
+        """Seconds that starting a process took the last time, besides building it."""
         ...
 
     def build_ahead(self, specs: Sequence[str], limits: Mapping[str, WarmCallLimit]) -> None:

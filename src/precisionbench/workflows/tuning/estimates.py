@@ -46,7 +46,7 @@ class Estimates:
         space: what may be tried.
         trials: what became of configurations.
         speeds: speed-ups over the reference, of all that were timed.
-        start_s: gives the seconds that starting processes takes here, their first calls included.
+        start_s: gives the seconds that starting a process takes here, besides building it.
         priors: speeds of dtypes by that of the fastest; 1 where there is none.
         late: seconds after which builds were ended that took too long, by spec.
     """
