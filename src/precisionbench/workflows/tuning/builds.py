@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
 from precisionbench.backends.rungs import CHANNELS_LAST
+from precisionbench.measure.worker.first_call_limit import WarmCallLimit
 from precisionbench.spec_syntax import split_spec
 from precisionbench.workflows.tuning.bench import Bench
 from precisionbench.workflows.tuning.estimates import Estimates
-from precisionbench.workflows.tuning.screening import Screening
 from precisionbench.workflows.tuning.space import Family, canonical
 
 # A build that nothing waits for may take this share of the time that is left.
 _PATIENCE = 0.8
-_WAIT_S = 1.0  # until the time that is left is looked at again
+_WAIT_S = 1.0  # until the time that is left is checked again
 
 
 @attrs.frozen
@@ -41,13 +41,11 @@ class Builds:
         bench: builds at most `bench.ahead` configurations at the same time; 0 where builds would
             disturb what is measured.
         estimates: of how long they take.
-        screening: knows how long calls may take.
         now: a clock, in seconds.
     """
 
     bench: Bench
     estimates: Estimates
-    screening: Screening
     now: Callable[[], float]
     _begun: dict[str, _Build] = attrs.field(factory=dict, init=False)
     _unlikely: set[str] = attrs.field(factory=set, init=False)  # ended once, and not again
@@ -65,16 +63,17 @@ class Builds:
         """The configurations that are being built, or are built and not yet taken."""
         return [*self._begun]
 
-    def begin(self, specs: Sequence[str], left_s: float) -> None:
+    def begin(
+        self, specs: Sequence[str], limits: Mapping[str, WarmCallLimit], left_s: float
+    ) -> None:
         """Begin to build configurations.
 
         Args:
             specs: no more than `free`.
+            limits: how long their warm calls may take.
             left_s: seconds that are left for all that is tried.
         """
-        if not specs:
-            return
-        self.bench.build_ahead(specs, self.screening.call_limits(specs, len(specs)))
+        self.bench.build_ahead(specs, limits)
         for spec in specs:
             expected_s = self.estimates.build_s(spec)
             limit_s = max(_PATIENCE * left_s, self.estimates.limit_s([spec], left_s))

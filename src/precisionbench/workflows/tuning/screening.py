@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
 
 import attrs
 
@@ -29,6 +28,7 @@ from precisionbench.results.tuning import (
 )
 from precisionbench.spec_syntax import spec_text, split_spec
 from precisionbench.workflows.tuning.bench import Bench
+from precisionbench.workflows.tuning.builds import Builds
 from precisionbench.workflows.tuning.estimates import Estimates
 from precisionbench.workflows.tuning.race import Race
 
@@ -41,19 +41,6 @@ _DISTURBED = 2.0  # times as many while others are built, which tune on the same
 LEAST_NOISE = 0.01
 
 
-class Ongoing(Protocol):
-    """Builds that go on while configurations are tried."""
-
-    @property
-    def specs(self) -> list[str]:
-        """The configurations."""
-        ...
-
-    def end(self, specs: Iterable[str]) -> None:
-        """End builds."""
-        ...
-
-
 @attrs.define
 class Screening:
     """Tries configurations for the first time.
@@ -62,9 +49,9 @@ class Screening:
         bench: prepares, judges and times.
         race: takes what becomes of each.
         estimates: of how long they build.
+        builds: what is being built meanwhile.
         now: a clock, in seconds.
         tell: called with a description of each step.
-        builds: what is being built meanwhile.
         layers: layers in which the error of inaccurate half rows grows, by spec.
         judging_s: the most seconds that judging one configuration took.
     """
@@ -72,9 +59,9 @@ class Screening:
     bench: Bench
     race: Race
     estimates: Estimates
+    builds: Builds
     now: Callable[[], float]
     tell: Callable[[str], object]
-    builds: Ongoing | None = None
     layers: dict[str, Sequence[str]] = attrs.field(factory=dict, init=False)
     judging_s: float = attrs.field(default=0.0, init=False)
 
@@ -121,8 +108,7 @@ class Screening:
         """
         needed = dict.fromkeys([self.race.reference, self.race.leader])
         self.bench.close([one for one in self.race.racing if one not in needed])
-        if self.builds is not None:
-            self.builds.end(self.builds.specs)
+        self.builds.end(self.builds.specs)
         self.tell(f"preparing {spec} again, with more memory")
         limit_s = self.estimates.limit_s([spec], max(0.0, left_s - self.needed_s(1)))
         errors = self.bench.open([spec], self.now() + limit_s, self.call_limits([spec], 1))
@@ -173,7 +159,7 @@ class Screening:
         """Whether the first calls leave a chance; else the row is neither judged nor timed."""
         leader = self.race.leader
         times = self.bench.item_s(spec) / self.bench.item_s(leader)
-        disturbed = _DISTURBED if self.builds is not None and self.builds.specs else 1.0
+        disturbed = _DISTURBED if self.builds.specs else 1.0
         if times <= _HOPELESS * disturbed:
             return True
         reason = f"its calls take about {times:.0f} times as long as those of {leader}"

@@ -92,9 +92,9 @@ class Search:
         self._race = race = Race(self.reference, self.memory, self.bench.close)
         known = self.space, race.trials, race.speeds
         self._estimates = Estimates(*known, start_s=self._start_s, priors=self.priors)
-        self._screening = Screening(self.bench, race, self._estimates, self.now, self._tell)
-        self._builds = Builds(self.bench, self._estimates, self._screening, self.now)
-        self._screening.builds = self._builds
+        self._builds = Builds(self.bench, self._estimates, self.now)
+        tried_by = self.bench, race, self._estimates, self._builds
+        self._screening = Screening(*tried_by, now=self.now, tell=self._tell)
         self._kept_s = _BATCHES_SHARE * self.budget_s if self.space.batch_sizes else 0.0
         self._known |= {self.reference, *(s for f in self.space.families for s in f.first)}
 
@@ -117,9 +117,9 @@ class Search:
         """
         try:
             self._judge_reference()
-            self._build_ahead()
             cheap = [family for family in self.space.families if is_cheap(family)]
             built = [family for family in self.space.families if not is_cheap(family)]
+            self._build_ahead(built)
             self._search(cheap, self._is_promising)
             self._search(built)
             self._search(cheap)
@@ -143,13 +143,11 @@ class Search:
     def _start_s(self) -> float:
         return self.bench.start_s
 
-    def _build_ahead(self) -> None:
+    def _build_ahead(self, families: Sequence[Family]) -> None:
         """Begin what takes longest, while cheap configurations are tried."""
-        families = [family for family in self.space.families if not is_cheap(family)]
         if families and self.bench.ahead:
             specs = likely(families[0], self._race.is_decided, self.bench.ahead)
-            able = [spec for spec in specs if self._needed_s(spec) <= self._left_s()]
-            self._builds.begin(able, self._left_s())
+            self._begin(self._able(specs))
 
     # --- what to try --------------------------------------------------------------------------
 
@@ -255,30 +253,39 @@ class Search:
         """
         todo = list(dict.fromkeys([*preferred, *todo]))
         self._known |= {*todo}
-        if self.bench.ahead and any(self._is_built(spec) for spec in todo):
+        if self.bench.ahead and any(map(self._needs_building, todo)):
             return self._try_built(todo, preferred)
-        needed_s = {spec: self._needed_s(spec) for spec in todo}
-        able = [spec for spec in todo if needed_s[spec] <= self._left_s()]
-        if able:
+        if able := self._able(todo):
             slots = min(self._slots(able[0]), self._most(able[0]))
-            others = self._estimates.together(able, slots)
-            some = dict.fromkeys([*(spec for spec in preferred if spec in able), *others])
-            self._screening.run(list(some)[:slots], self._left_s())
+            self._screening.run(self._chosen(able, preferred, slots), self._left_s())
             return True
         self._give_up(todo)
         return False
 
+    def _able(self, specs: Iterable[str]) -> list[str]:
+        """Those of some configurations for which there is time."""
+        return [spec for spec in specs if self._needed_s(spec) <= self._left_s()]
+
+    def _chosen(self, able: Sequence[str], preferred: Iterable[str], slots: int) -> list[str]:
+        """What to prepare side by side: what is preferred, then what is most promising."""
+        others = self._estimates.together(able, slots)
+        some = dict.fromkeys([*(spec for spec in preferred if spec in able), *others])
+        return list(some)[:slots]
+
     def _try_built(self, todo: Sequence[str], preferred: Sequence[str]) -> bool:
         """Try what is built by now, and go on building; false where there is time for neither."""
         self._builds.end_unlikely()
-        ready = self._builds.take_ready(self._most_judged())
+        ready = self._builds.take_ready(self._most_judged(self.bench.ahead, self._left_s()))
         for spec, reason in self._builds.end_late(is_over=self._left_s() <= self._judging_s()):
             self._race.give_up(spec, reason)
         if ready:  # before further builds begin: these show how long builds take here
             self._screening.run(ready, self._left_s())
             return True
         undecided = [spec for spec in todo if not self._race.is_decided(spec)]
-        self._begin(undecided, preferred)
+        if (
+            able := self._able(s for s in undecided if s not in self._builds)
+        ) and self._builds.free:
+            self._begin(self._chosen(able, preferred, self._builds.free))
         if not self._builds.specs:
             self._give_up(undecided)
             return False
@@ -286,16 +293,13 @@ class Search:
         self._builds.wait()
         return True
 
-    def _begin(self, todo: Sequence[str], preferred: Sequence[str]) -> None:
-        """Begin as many builds as there is room for, the most promising first."""
-        able = [spec for spec in todo if spec not in self._builds]
-        able = [spec for spec in able if self._needed_s(spec) <= self._left_s()]
-        if able and self._builds.free > 0:
-            others = self._estimates.together(able, self._builds.free)
-            some = dict.fromkeys([*(spec for spec in preferred if spec in able), *others])
-            self._builds.begin(list(some)[: self._builds.free], self._left_s())
+    def _begin(self, specs: Sequence[str]) -> None:
+        """Begin to build configurations, no more than there is room for."""
+        if specs:
+            limits = self._screening.call_limits(specs, len(specs))
+            self._builds.begin(specs, limits, self._left_s())
 
-    def _is_built(self, spec: str) -> bool:
+    def _needs_building(self, spec: str) -> bool:
         """Whether preparing it takes long enough to do something else meanwhile."""
         family = self.space.family_of(spec)
         return family is not None and not is_cheap(family)
@@ -314,18 +318,15 @@ class Search:
         """Seconds to judge and time one configuration that is prepared."""
         return self._screening.needed_s(1)
 
-    def _most_judged(self) -> int:
-        """How many configurations that are built can be judged and timed in what is left."""
-        count, left_s = 0, self._left_s()
-        while count < self.bench.ahead and self._screening.needed_s(count + 1) <= left_s:
-            count += 1
-        return count
-
     def _most(self, spec: str) -> int:
         """How many configurations like this one can be built, judged and timed in what is left."""
-        count = 1
         spare_s = self._left_s() - self._estimates.least_build_s(spec) - self.bench.start_s
-        while count < _CHEAP_SLOTS and self._screening.needed_s(count + 1) <= spare_s:
+        return max(1, self._most_judged(_CHEAP_SLOTS, spare_s))
+
+    def _most_judged(self, most: int, spare_s: float) -> int:
+        """How many configurations, built already, can be judged and timed in some seconds."""
+        count = 0
+        while count < most and self._screening.needed_s(count + 1) <= spare_s:
             count += 1
         return count
 
