@@ -269,11 +269,8 @@ def run(given: argparse.Namespace) -> None:
             entry["failure"] = f"{type(exc).__name__}: {exc}"
         entry["all_s"] = time.monotonic() - begun_s
         record.write()
-        print(
-            json.dumps(
-                {key: entry[key] for key in entry if key not in ("trials", "steps")}, default=str
-            )
-        )
+        shown = {key: entry[key] for key in entry if key not in ("trials", "steps")}
+        print(json.dumps(shown, default=str))
     record.write()
 
 

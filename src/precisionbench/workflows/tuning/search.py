@@ -282,10 +282,9 @@ class Search:
             self._screening.run(ready, self._left_s())
             return True
         undecided = [spec for spec in todo if not self._race.is_decided(spec)]
-        if (
-            able := self._able(s for s in undecided if s not in self._builds)
-        ) and self._builds.free:
-            self._begin(self._chosen(able, preferred, self._builds.free))
+        able = self._able(spec for spec in undecided if spec not in self._builds)
+        if able and (free := self._builds.free) > 0:
+            self._begin(self._chosen(able, preferred, free))
         if not self._builds.specs:
             self._give_up(undecided)
             return False
