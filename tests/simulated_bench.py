@@ -83,6 +83,7 @@ class SimulatedBench:
         begun: when the build of each configuration began that goes on, or is not taken yet.
         begins: every configuration whose build began, in order.
         built_beside: configurations that were being built in each measurement.
+        observed: configurations whose layers were compared with float64.
         noise: relative standard deviation of a block's level.
         process_noise: relative standard deviation of a process's level, which it keeps.
         memory: of the device, in the unit of `Simulated.memory`.
@@ -103,6 +104,7 @@ class SimulatedBench:
     begun: dict[str, float] = attrs.field(factory=dict)
     begins: list[str] = attrs.field(factory=list)
     built_beside: list[set[str]] = attrs.field(factory=list)
+    observed: list[str] = attrs.field(factory=list)
     noise: float = 0.002
     process_noise: float = 0.0
     memory: float = math.inf
@@ -202,6 +204,7 @@ class SimulatedBench:
         return Accuracy(loss, WITHIN if loss.high <= self.limit else BEYOND)
 
     def worst_layers(self, spec: str) -> Sequence[str]:
+        self.observed.append(spec)
         return self.layers
 
     def measure(self, specs: Sequence[str], options: Options) -> ComparisonData:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from precisionbench.torchtools import agreement
 from precisionbench.torchtools.agreement import compare_outputs, cpu_copies, differs
@@ -46,6 +47,34 @@ def test_values_equal_their_textbook_formulas(batch, width, seed, chunk):
         assert tensor.batch_centred_relative_l2 == pytest.approx(float(centred))
     else:
         assert tensor.batch_centred_relative_l2 is None
+
+
+class Operations(TorchDispatchMode):
+    """Keeps the operations that compute, each with the most elements it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().partition("::")[2].partition(".")[0]
+        sizes = [one.numel() for one in args if isinstance(one, torch.Tensor)]
+        if name not in ("view", "slice", "select", "detach", "alias", "item", "_unsafe_view"):
+            self.found.append((name, max(sizes, default=0)))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("broken", [0.0, math.nan])
+def test_no_operation_is_large_enough_for_threads_which_wait_for_each_other_on_a_busy_host(broken):
+    reference = torch.rand(4, 3, 50_000)
+    output = reference.half()
+    output[0, 0, 0] += broken
+    with Operations() as operations:
+        compare_outputs(output, reference)
+    names = {name for name, _ in operations.found}
+    assert "sum" in names
+    assert not names & {"dot", "vdot", "mm", "bmm"}  # of BLAS, which has limits of its own
+    assert max(size for _, size in operations.found) < 32768  # torch's GRAIN_SIZE
 
 
 def test_the_centred_error_shows_what_a_common_offset_hides():

@@ -155,6 +155,17 @@ def test_the_reference_asks_an_autocast_row_under_autocast_and_computes_without(
     assert set(seen) == {(torch.float32, True), (torch.float64, False)}
 
 
+def test_the_errors_of_layers_are_the_same_without_a_profile(tmp_path):
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+    workload = resolve(model, torch.rand(8, 16), device="cpu", seed=0)
+    path = str(tmp_path / "values.pt")
+    with InlineLauncher.on_device_of(workload).open(make("half:dtype=bfloat16")) as session:
+        session.write_float64_reference(path)
+        errors = session.layer_errors(path)
+        assert [error.path for error in errors] == ["0", "1", "2", ""]
+        assert errors == session.evidence(0.001, path).errors
+
+
 def test_on_a_full_disk_only_the_profile_and_the_layers_errors_are_missing(tmp_path):
     workload = resolve(nn.Linear(64, 64), torch.rand(8, 64), device="cpu", seed=0)
     full = files_limited_to(1000)

@@ -110,6 +110,13 @@ def test_a_build_for_which_no_time_is_left_is_no_measure_of_other_builds():
     assert not search._estimates.late
 
 
+def test_what_was_built_while_others_were_judged_for_long_is_not_called_late():
+    search, _ = searched(budget_s=60.0, ahead=2, judging_s=40.0)
+    reason = "it was built when no time was left to time it"
+    assert search.trials[COMPILED].reason == reason
+    assert not search._estimates.late
+
+
 @pytest.mark.parametrize("budget_s", [60.0, 100.0])
 def test_only_as_many_are_judged_as_there_is_time_for(budget_s):
     _, machine = searched(budget_s=budget_s, space=LARGER, ahead=4, judging_s=12.0)

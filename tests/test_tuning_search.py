@@ -13,15 +13,19 @@ from precisionbench.backends.rungs import Capabilities, Stage
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.errors import PrecisionBenchError
 from precisionbench.results.tuning import (
+    BEYOND,
     FAILED,
     FINALIST,
     INACCURATE,
     NOT_FINISHED,
     SLOWER,
+    WITHIN,
+    Accuracy,
     Trial,
 )
 from precisionbench.spec_syntax import split_spec
 from precisionbench.statistics import Interval
+from precisionbench.workflows.tuning.screening import mixed
 from precisionbench.workflows.tuning.search import MOST_FINALISTS, Search
 from precisionbench.workflows.tuning.space import Facts, Family, Space, space
 from simulated_bench import Simulated, SimulatedBench, SimulatedMemory
@@ -285,11 +289,33 @@ def test_further_options_of_a_slow_family_are_left_out_with_the_reason():
 
 
 def test_layers_stay_in_float32_where_half_alone_is_not_accurate():
-    mixed = "half:fp32_layers=head"
-    truths = {**TRUTHS, "half": Simulated(3e-3, error=0.2), mixed: Simulated(3.2e-3)}
+    kept = "half:fp32_layers=head"
+    inaccurate = {spec: Simulated(3e-3, error=0.2) for spec in ("half", "half:dtype=bfloat16")}
+    truths = {**TRUTHS, **inaccurate, kept: Simulated(3.2e-3)}
     search, _ = searched(truths, layers=["head", "stem"])
     assert search.trials["half"].outcome == INACCURATE
-    assert search.trials[mixed].outcome in (FINALIST, SLOWER)
+    assert search.trials[kept].outcome in (FINALIST, SLOWER)
+
+
+def test_no_layer_stays_in_float32_where_a_half_row_of_another_dtype_is_accurate():
+    """Their layers are not compared with float64 either, which takes seconds."""
+    wide = "half:dtype=bfloat16"
+    truths = {**TRUTHS, wide: Simulated(3e-3, error=0.2)}
+    search, machine = searched(truths, layers=["head", "stem"])
+    assert search.trials[wide].outcome == INACCURATE
+    assert search.trials["half"].accuracy.verdict == WITHIN
+    assert machine.observed == []
+    assert not [spec for spec in search.trials if "fp32_layers" in spec]
+
+
+def test_mixed_rows_end_once_a_half_row_of_another_dtype_is_accurate():
+    wide = "half:dtype=bfloat16"
+    beyond = Accuracy(Interval(0.2, 0.2, 0.2), BEYOND)
+    trials = {wide: Trial(wide, INACCURATE, accuracy=beyond)}
+    assert mixed([wide, "half"], trials, {wide: ["head"]}) == [f"{wide},fp32_layers=head"]
+    within = Accuracy(Interval(1e-3, 1e-3, 1e-3), WITHIN)
+    trials["half"] = Trial("half", FINALIST, accuracy=within)
+    assert mixed([wide, "half"], trials, {wide: ["head"]}) == []
 
 
 def test_an_interruption_keeps_the_best_so_far():

@@ -13,9 +13,11 @@ from precisionbench.results import Agreement, TensorAgreement
 from precisionbench.results.dtypes import dtype_name
 from precisionbench.torchtools.tensors import walk
 
-# float64 copies are made of about this many elements at a time: they stay in a core's cache, where
-# the passes over them are five times as fast as in memory.
-_CHUNK_ELEMENTS = 1 << 18
+# float64 copies are made of this many elements at a time: they stay in a core's cache, where the
+# passes over them are five times as fast as in memory, and are too few for torch to use threads
+# (its GRAIN_SIZE is 32768). Threads gain nothing here, and where other processes use the cores
+# they wait for each other: 45 million elements then took a minute instead of 0.3 s.
+_CHUNK_ELEMENTS = (1 << 15) - 1
 
 
 def cpu_copies(output: object) -> dict[str, torch.Tensor]:
@@ -116,8 +118,12 @@ def sum_of_squares(values: torch.Tensor) -> float:
     Args:
         values: in float64.
     """
-    flat = values.flatten()
-    return float(torch.dot(flat, flat))
+    return _sum_of_products(values, values)
+
+
+def _sum_of_products(one: torch.Tensor, other: torch.Tensor) -> float:
+    """As `torch.dot`, which uses threads for a few thousand elements already."""
+    return float((one * other).sum())
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
@@ -153,7 +159,7 @@ class _Sums:
             squares = sum_of_squares(own), sum_of_squares(reference)
         self.own += squares[0]
         self.reference += squares[1]
-        self.product += float(torch.dot(own.flatten(), reference.flatten()))
+        self.product += _sum_of_products(own, reference)
         error = own.sub_(reference)
         self.error += sum_of_squares(error)
         self.max_abs_error = max(

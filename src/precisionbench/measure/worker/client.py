@@ -92,6 +92,7 @@ class WorkerBackend:
     check_steady = _asked(PreparedBackend.check_steady)
     passes = _asked(PreparedBackend.passes)
     write_float64_reference = _asked(PreparedBackend.write_float64_reference)
+    layer_errors = _asked(PreparedBackend.layer_errors)
     evidence = _asked(PreparedBackend.evidence)
 
     def recalibrate(self) -> None:

@@ -15,7 +15,7 @@ import attrs
 
 from precisionbench.errors import WorkerError, one_line
 from precisionbench.results import Passes, json_format
-from precisionbench.results.evidence import Evidence, Operation
+from precisionbench.results.evidence import Evidence, LayerError, Operation
 from precisionbench.results.json_values import Json
 
 # The remedy where something else than an answer has come from a worker.
@@ -142,6 +142,10 @@ class PreparedBackend(Protocol):
         """Write what the model's layers compute in float64 to a file."""
         ...
 
+    def layer_errors(self, float64_path: str) -> tuple[LayerError, ...]:
+        """The error of each layer's output against float64's, in the order of the call."""
+        ...
+
     def evidence(self, call_s: float, float64_path: str | None) -> Evidence:
         """Profile a call, and compare each layer's output with float64's."""
         ...
@@ -251,6 +255,9 @@ REQUESTS: Mapping[str, Request] = {
         Request("start_profiler", None, "evidence_s", shown_as="starting the profiler"),
         Request(
             "write_float64_reference", None, "evidence_s", calls=10, shown_as="float64 reference"
+        ),
+        Request(
+            "layer_errors", tuple[LayerError, ...], "evidence_s", calls=1, shown_as="layer errors"
         ),
         Request("evidence", Evidence, "evidence_s", calls=10),
     )

@@ -37,7 +37,7 @@ from precisionbench.probes.overflow import overflows_of
 from precisionbench.probes.profiler import collect_evidence, start_profiler
 from precisionbench.probes.run_all import take_passes
 from precisionbench.results import Passes
-from precisionbench.results.evidence import Evidence
+from precisionbench.results.evidence import Evidence, LayerError
 from precisionbench.torchtools.agreement import compare_tensors, cpu_copies, differs
 from precisionbench.torchtools.global_state import (
     autocast_off,
@@ -227,6 +227,22 @@ class Session:
             with autocast_off(device_type):  # the row's own, too
                 save(layer_outputs_in_float64(self.workload, every_item=every_item), path)
 
+    def layer_errors(self, float64_path: str) -> tuple[LayerError, ...]:
+        """The error of each layer's output against float64's, in the order of the call.
+
+        Args:
+            float64_path: what `write_float64_reference` wrote.
+
+        Raises:
+            ExecutionError: the call failed.
+        """
+        with executing(), silence():
+            return self._layer_errors(float64_path)
+
+    def _layer_errors(self, float64_path: str) -> tuple[LayerError, ...]:
+        expected = torch.load(float64_path, weights_only=False)
+        return layer_errors(self.call, self.module, self.workload.info.batch_size, expected)
+
     def evidence(self, call_s: float, float64_path: str | None) -> Evidence:
         """Profile a call, and compare each layer's output with float64's.
 
@@ -237,15 +253,12 @@ class Session:
         Raises:
             ExecutionError: a call failed.
         """
-        batch = self.workload.info.batch_size
         with executing(), silence():
             found = collect_evidence(self.call, call_s, self.workload, self.module)
             if float64_path is None:
                 return found
-            expected = torch.load(float64_path, weights_only=False)
             try:
-                errors = layer_errors(self.call, self.module, batch, expected)
-                found = attrs.evolve(found, errors=errors)
+                found = attrs.evolve(found, errors=self._layer_errors(float64_path))
                 return attrs.evolve(found, overflows=overflows_of(self.call, self.module, found))
             except FOREIGN_ERRORS as exc:
                 missing = "overflows" if found.errors else "errors"

@@ -147,7 +147,7 @@ def _is_finite(outputs: Outputs) -> bool:
 
 
 def _with_shuffled(tensors: Sequence[torch.Tensor], seed: int) -> Iterator[Sequence[torch.Tensor]]:
-    """The tensors, and copies whose elements are shuffled within each item.
+    """The tensors, and copies whose elements are shuffled within each item, alike in all items.
 
     Shuffled values have the distribution of the given ones, and stay valid indices and masks.
     """
@@ -161,8 +161,8 @@ def _shuffled(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     if tensor.dim() < 1 or tensor.layout != torch.strided:
         return tensor
     items = tensor.reshape(tensor.shape[0] if tensor.dim() > 1 else 1, -1)
-    order = torch.rand(items.shape, generator=generator).argsort(dim=1)
-    return items.gather(1, order).reshape(tensor.shape)
+    order = torch.randperm(items.shape[1], generator=generator, device="cpu")
+    return items[:, order].reshape(tensor.shape)
 
 
 # Metrics

@@ -20,7 +20,7 @@ from precisionbench.measure.options import Options
 from precisionbench.measure.rows import Row
 from precisionbench.measure.worker.first_call_limit import WarmCallLimit
 from precisionbench.results import ComparisonData
-from precisionbench.results.evidence import Evidence
+from precisionbench.results.evidence import LayerError
 from precisionbench.results.tuning import RELATIVE_L2, Accuracy
 from precisionbench.torchtools.saving import save
 from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, Outputs
@@ -282,7 +282,7 @@ class WorkerBench:
         with contextlib.suppress(*FOREIGN_ERRORS):
             if not Path(path).exists():
                 prepared.write_float64_reference(path)
-            return _worst_layers(prepared.evidence(prepared.opening.call_s, path))
+            return _worst_layers(prepared.layer_errors(path))
         return []
 
     def measure(self, specs: Sequence[str], options: Options) -> ComparisonData:
@@ -304,7 +304,7 @@ def _of_reference(error: PrecisionBenchError, reference: str) -> PrecisionBenchE
     )
 
 
-def _worst_layers(evidence: Evidence) -> list[str]:
+def _worst_layers(errors: Sequence[LayerError]) -> list[str]:
     """Layers that overflow first, then those in which the error grows most."""
-    overflown = [error.path for error in evidence.errors if error.path and error.nonfinite_count]
-    return list(dict.fromkeys([*overflown[:1], *layers_of_growth(evidence.errors)]))
+    overflown = [error.path for error in errors if error.path and error.nonfinite_count]
+    return list(dict.fromkeys([*overflown[:1], *layers_of_growth(errors)]))

@@ -98,12 +98,13 @@ class Builds:
         """
         for spec, build in [*self._begun.items()]:
             passed_s = self.now() - build.begun_s
-            if passed_s > build.limit_s:
+            if self.bench.is_built(spec):
+                if is_over:
+                    yield self._ended(spec, "it was built when no time was left to time it")
+            elif passed_s > build.limit_s:
                 self.estimates.late[spec] = passed_s
                 usual = f"{build.expected_s:.0f} s were expected"
                 yield self._ended(spec, f"it was not built after {passed_s:.0f} s; {usual}")
-            elif is_over and self.bench.is_built(spec):
-                yield self._ended(spec, "it was built when no time was left to time it")
             elif is_over:
                 yield self._ended(spec, f"the time was over after {passed_s:.0f} s of building it")
 

@@ -151,7 +151,13 @@ class Screening:
         ready = [spec for spec in specs if self._can_win(spec)]
         if ready:
             self.tell("judging " + ", ".join(ready))
-        accurate = [spec for spec in ready if self._is_accurate(spec)]
+        judged = {spec: trial for spec in ready if (trial := self._judged(spec))}
+        accurate = [spec for spec, trial in judged.items() if trial.outcome == FINALIST]
+        self.race.trials |= {spec: judged[spec] for spec in accurate}
+        inaccurate = [trial for spec, trial in judged.items() if spec not in accurate]
+        self._find_layers([trial.spec for trial in inaccurate])
+        for trial in inaccurate:
+            self.race.drop(trial)
         if accurate:
             self._time(accurate)
 
@@ -166,21 +172,26 @@ class Screening:
         self.race.drop(Trial(spec, SLOWER, reason, build_s=self.bench.build_s(spec)))
         return False
 
-    def _is_accurate(self, spec: str) -> bool:
-        """Judge the outputs of an open configuration; one that breaks the bound is not timed."""
+    def _judged(self, spec: str) -> Trial | None:
+        """Judge the outputs of an open configuration; None where it failed."""
         build_s = self.bench.build_s(spec)
         try:
             accuracy = self._accuracy(spec)
         except PrecisionBenchError as exc:
             self.race.drop(Trial(spec, FAILED, str(exc), build_s=build_s))
-            return False
+            return None
         if accuracy.verdict == WITHIN:
-            self.race.trials[spec] = Trial(spec, FINALIST, accuracy=accuracy, build_s=build_s)
-            return True
-        if split_spec(spec)[0] == "half":
+            return Trial(spec, FINALIST, accuracy=accuracy, build_s=build_s)
+        return Trial(spec, INACCURATE, accuracy.reason, accuracy, build_s=build_s)
+
+    def _find_layers(self, inaccurate: Iterable[str]) -> None:
+        """Find the layers that mixed rows keep in float32, where mixed rows can win."""
+        half = [spec for spec in inaccurate if _can_be_mixed(spec)]
+        if not half or _has_accurate_half(self.race.trials.values()):
+            return
+        self.tell("comparing each layer with float64 in " + ", ".join(half))
+        for spec in half:
             self.layers[spec] = self.bench.worst_layers(spec)
-        self.race.drop(Trial(spec, INACCURATE, accuracy.reason, accuracy, build_s=build_s))
-        return False
 
     def _accuracy(self, spec: str) -> Accuracy:
         """The accuracy; at another batch size it is that of the same row at the given one."""
@@ -252,18 +263,20 @@ def mixed(
 ) -> list[str]:
     """Rows that keep layers in float32, for half rows that are not accurate enough alone.
 
+    They add casts, so there are none once a half row of another dtype is accurate enough.
+
     Args:
         specs: configurations, some of them half rows.
         trials: what became of them.
         layers: layers in which the error of inaccurate half rows grows, by spec.
     """
+    if _has_accurate_half(trials.values()):
+        return []
     found: list[str] = []
-    for spec in specs:
+    for spec in filter(_can_be_mixed, specs):
         name, options = split_spec(spec)
         trial = trials.get(spec)
-        if name != "half" or "memory_format" in options or trial is None:
-            continue
-        if trial.outcome == INACCURATE and (worst := layers.get(spec)):
+        if trial and trial.outcome == INACCURATE and (worst := layers.get(spec)):
             for count in dict.fromkeys(min(count, len(worst)) for count in _MIXED_LAYERS):
                 kept = "+".join(worst[:count])
                 found.append(spec_text(name, {**options, "fp32_layers": kept}))
@@ -271,3 +284,16 @@ def mixed(
 
 
 _MIXED_LAYERS = (1, 3)  # how many layers mixed rows keep in float32
+
+
+def _can_be_mixed(spec: str) -> bool:
+    """Whether mixed rows are made of a configuration that turns out to be inaccurate."""
+    name, options = split_spec(spec)
+    return name == "half" and not {"memory_format", "fp32_layers"} & options.keys()
+
+
+def _has_accurate_half(trials: Iterable[Trial]) -> bool:
+    """Whether a half row is accurate enough with all of its layers."""
+    accurate = (one.spec for one in trials if one.accuracy and one.accuracy.verdict == WITHIN)
+    halves = (options for name, options in map(split_spec, accurate) if name == "half")
+    return any("fp32_layers" not in options for options in halves)
