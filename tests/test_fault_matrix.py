@@ -18,7 +18,6 @@ import pytest
 import torch
 from torch import nn
 
-from precisionbench.backends.eager import Eager
 from precisionbench.errors import ExecutionError, OutOfMemoryError, WorkerError
 from precisionbench.measure import interleaved, restarts
 from precisionbench.measure.collector import Collector
@@ -88,7 +87,7 @@ def run(
 
 
 def new_collector(**arguments: Any) -> Collector:
-    return Collector(**{"rows": rows(), "reference": "eager", "batch_size": 1, **arguments})
+    return Collector(rows(), "eager", 1, **arguments)
 
 
 @cache
@@ -135,29 +134,6 @@ def test_rows_built_together_do_not_wait_until_their_further_replicas_have_start
         [0, 0, 0, 1, 1, 1] if together else [0, 1] * 3
     )
     assert {len(row.measurement.preparations) for row in found.results.values()} == {2}
-
-
-@attrs.frozen
-class Tuned(Eager):
-    name = "tuned"
-    tunes_by_timing = True
-
-
-@attrs.define
-class WatchedPool(SimulatedPool):
-    """Keeps which workers had been asked to prepare when it was waited for all of them to load."""
-
-    asked: list[tuple[str, bool]] = attrs.field(factory=list)
-
-    def wait_until_loaded(self) -> None:
-        self.asked = [(worker.row, worker.is_opening) for worker in self.workers]
-
-
-def test_a_row_that_is_built_starts_first_and_does_not_wait_until_the_others_have_loaded():
-    pool = WatchedPool(SimulatedDevice(random.Random(0)))
-    rows = plan(["half", Tuned()], "eager")[0]
-    run(options={"build_together": True}, collector={"rows": rows}, worker_pool=lambda: pool)
-    assert pool.asked == [("tuned", True), ("eager", False), ("half", False)]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -25,8 +25,6 @@ from precisionbench.measure.replicas import (
     CrowdedError,
     DoesNotFitError,
     WorkerStarter,
-    builds,
-    can_build_at_once,
     device_holds_copies,
     open_replicas,
     replica_count,
@@ -36,7 +34,6 @@ from precisionbench.measure.rows import Row
 from precisionbench.measure.run import Run, System
 from precisionbench.measure.schedule import RoundStatus, RowState, Schedule
 from precisionbench.measure.time_budget import PROFILE
-from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.measure.worker.process import Worker
 from precisionbench.model.workload import Workload
 from precisionbench.statistics import preload
@@ -139,43 +136,6 @@ def _started(
     return {row.name: [starter.start(row, with_model) for _ in range(count)] for row in rows}
 
 
-def _started_to_wait(
-    run: Run, starter: WorkerStarter, with_model: bool, replicas: int
-) -> dict[str, list[Worker]]:
-    """Workers of all rows that have loaded, and wait for each other to be prepared."""
-    workers = _started(run.rows, starter, with_model, replicas)
-    _wait_until_loaded(starter.pool)
-    return workers
-
-
-def _started_together(
-    run: Run, starter: WorkerStarter, with_model: bool, replicas: int
-) -> dict[str, list[Worker]]:
-    """Workers of rows that are built at the same time.
-
-    Building takes longest, so the workers that build start first, and do so once they have loaded.
-    Those that wait for the first of their row start while others build.
-    """
-    building = [row for row in run.rows if builds(row)]
-    count = replicas if can_build_at_once(run, replicas) else 1
-    workers = _started(building, starter, with_model, count)
-    for few in workers.values():
-        for worker in few:
-            worker.begin_open()
-    others = [row for row in run.rows if row not in building]
-    workers |= _started(others, starter, with_model, 1)
-    _wait_until_loaded(starter.pool)
-    for row in run.rows:
-        own = workers[row.name]
-        own += [starter.start(row, with_model) for _ in range(replicas - len(own))]
-    return workers
-
-
-def _wait_until_loaded(pool: WorkerPool) -> None:
-    preload()  # while the workers import torch, and not between two rounds
-    pool.wait_until_loaded()
-
-
 def _try_alone(run: Run, row: Row) -> None:
     """Start a row alone that ran out of memory: it fails, or not all rows fit at once."""
     with run.system.worker_pool() as pool:
@@ -195,8 +155,13 @@ def _measure_in_workers(run: Run, number: int) -> None:
         run.collector.report_run("starting", total=replicas * len(run.rows))
         starter = WorkerStarter.write(pool, run)
         copied = device_holds_copies(run, replicas * len(run.rows))
-        start = _started_together if run.options.build_together else _started_to_wait
-        workers = start(run, starter, copied, replicas)
+        together = run.options.build_together
+        workers = _started(run.rows, starter, copied, 1 if together else replicas)
+        preload()  # while the workers import torch, and not between two rounds
+        pool.wait_until_loaded()
+        if together:  # these start while the first are built, and not beside them on the device
+            for name, further in _started(run.rows, starter, copied, replicas - 1).items():
+                workers[name] += further
         row_states = open_replicas(run, workers, number)
         leave_all_cores_to_busy_calls(run, row_states.values())
         run.collector.record_conditions(shared_cores=run.shared_cores)

@@ -234,26 +234,9 @@ def _must_be_alone(backend: Backend) -> bool:
     return backend.tunes_by_timing or backend.cudnn_benchmark
 
 
-def builds(row: Row) -> bool:
-    """Whether preparing a row compiles or tunes something.
-
-    Args:
-        row: of a run.
-    """
+def _builds(row: Row) -> bool:
+    """Whether preparing a row compiles or tunes something."""
     return row.require_backend().tunes_by_timing
-
-
-def can_build_at_once(run: Run, replicas: int) -> bool:
-    """Whether there are cores and memory to build all replicas of all rows at the same time.
-
-    Args:
-        run: its rows and their device.
-        replicas: how many each row has.
-    """
-    built = replicas * sum(map(builds, run.rows))
-    has_cores = _CORES_OF_A_BUILD * built <= run.system.cores()
-    has_memory = device_holds_copies(run, replicas * len(run.rows))
-    return run.device.type != "cpu" and has_cores and has_memory
 
 
 def _calibrated(prepared: WorkerBackend, known: KnownCalls | None) -> KnownCalls:
@@ -300,12 +283,11 @@ class _Opening:
 
     def open_first_together(self, workers: Mapping[str, Sequence[Worker]]) -> None:
         """Prepare the first replicas of all rows, and begin each row's others meanwhile or then."""
-        at_once = can_build_at_once(self.run, max(map(len, workers.values())))
+        at_once = self._has_cores_for_all(workers)
         for row in self.run.rows:
             self.run.collector.report_row(row, "preparing")
             workers[row.name][0].on_step = self.run.step_reporter(row)
-            begun = workers[row.name] if at_once and builds(row) else workers[row.name][:1]
-            for worker in begun:
+            for worker in workers[row.name] if _builds(row) and at_once else workers[row.name][:1]:
                 if not worker.is_opening:
                     worker.begin_open()
         waiting = list(self.run.rows)
@@ -314,6 +296,13 @@ class _Opening:
             waiting.remove(row)
             self.open_first(row, workers[row.name])
             self.begin_further(row, workers[row.name])
+
+    def _has_cores_for_all(self, workers: Mapping[str, Sequence[Worker]]) -> bool:
+        """Whether there are cores and memory to build all replicas at the same time."""
+        builds = sum(len(workers[row.name]) for row in self.run.rows if _builds(row))
+        has_cores = _CORES_OF_A_BUILD * builds <= self.run.system.cores()
+        has_memory = device_holds_copies(self.run, sum(map(len, workers.values())))
+        return self.run.device.type != "cpu" and has_cores and has_memory
 
     def _first_ready(self, waiting: Sequence[Row], workers: Mapping[str, Sequence[Worker]]) -> Row:
         """Wait until one of some rows is ready or has failed.
