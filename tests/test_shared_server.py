@@ -212,6 +212,24 @@ def test_an_import_that_patches_sets_starts_or_fails_does_more_than_define(tmp_p
     assert printed == "defines\n"
 
 
+@pytest.mark.slow
+def test_threads_of_openblas_end_before_a_fork_so_libraries_may_start_them(tmp_path):
+    """Else models of transformers, which imports SciPy, were imported in every worker anew."""
+    pytest.importorskip("scipy")
+    printed = run_program("""
+        import os
+        import numpy as np
+        from precisionbench.measure.worker.clean_imports import imports_cleanly
+        clean = imports_cleanly("scipy.linalg.blas")
+        from scipy.linalg.blas import dgemm
+        square = np.ones((600, 600))
+        if not (child := os.fork()):
+            os._exit(int(dgemm(1.0, square, square)[0, 0] != 600))
+        print(clean, os.waitpid(child, 0)[1])
+    """)
+    assert printed == "True 0\n"
+
+
 def has_begun_anew_without(server: ForkServer, library: str) -> bool:
     """Whether the server's program was executed again: with it all that the import did is gone."""
     variables = Path(f"/proc/{server.pid}/environ").read_text().split("\0")

@@ -1,7 +1,8 @@
 """Imports a library in the server that forks workers, and says whether workers stay as they were.
 
 A worker must begin like a fresh interpreter: with torch's own functions and settings, one thread,
-and no use of a GPU, which a forked process cannot go on with.
+and no use of a GPU, which a forked process cannot go on with. Threads that end before a fork, and
+start again when they are needed, do not count: OpenBLAS's do, which SciPy starts at its import.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import os
+import warnings
 from pathlib import Path
 
 import attrs
@@ -70,6 +73,12 @@ class _ProcessState:
 
 
 def _threads() -> int:
+    """Threads of this process that are there after a fork."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Python 3.12: that there are threads
+        if not (child := os.fork()):
+            os._exit(0)
+    os.waitpid(child, 0)
     return len([*Path("/proc/self/task").iterdir()])
 
 
