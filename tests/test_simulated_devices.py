@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from statistics import mean
 
 import pytest
@@ -204,19 +205,37 @@ def test_carryover_from_one_row_to_the_next_is_detected():
 
 
 class Throttled:
+    """The device's power limit, in some rounds.
+
+    Args:
+        is_in: whether it holds in a round, by its number from 1.
+    """
+
+    def __init__(self, is_in: Callable[[int], bool]) -> None:
+        self.is_in, self.round = is_in, 1
+
     def before(self) -> None:
         pass
 
     def after(self) -> DeviceState:
-        return DeviceState(throttled=("sw_power_cap",))
+        return DeviceState(throttled=("sw_power_cap",) if self.is_in(self.round) else ())
+
+    def next_round(self, status: RoundStatus) -> None:
+        self.round = status.round + 1
 
 
-def test_a_throttled_device_is_measured_longer_and_all_blocks_are_kept():
+@pytest.mark.parametrize(
+    ("is_in", "rounds"),
+    [(lambda _: True, 4), (lambda number: number == 2, 5), (lambda number: number > 1, 8)],
+)
+def test_a_device_that_throttles_in_some_rounds_is_measured_longer(is_in, rounds):
+    """In a device that does so in all of them, further ones would show nothing else."""
     device = SimulatedDevice(random.Random(0), noise=lambda _: 0.0)
-    rows = session(device, telemetry=Throttled(), budget_s=1e6)
-    count = {name: len(blocks) // 3 for name, blocks in rows.items()}
-    assert set(count.values()) == {8}
-    assert all(b.state.throttled == ("sw_power_cap",) for row in rows.values() for b in row)
+    throttled = Throttled(is_in)
+    rows = session(device, telemetry=throttled, on_round=throttled.next_round, budget_s=1e6)
+    assert {len(blocks) // 3 for blocks in rows.values()} == {rounds}
+    for block in (block for blocks in rows.values() for block in blocks):  # all are kept
+        assert bool(block.state.throttled) == is_in(block.round + 1)
 
 
 def test_the_remaining_time_is_estimated_from_the_first_round_on_and_shrinks():

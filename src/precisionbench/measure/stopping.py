@@ -75,7 +75,9 @@ class StopRule:
             rounds: finished so far.
         """
         least = self.schedule.least_rounds(row_states)
-        least += min(least, throttled_rounds(row_states))
+        throttled = throttled_rounds(row_states)
+        if throttled < rounds:  # else it is in the state that it has in use
+            least += min(least, throttled)
         found = None
         if rounds > least - _CHECKS_IN_A_ROW and _is_due(rounds):
             state = _State.of(row_states, self.schedule)
