@@ -191,7 +191,7 @@ def test_a_library_that_does_more_than_define_is_in_no_worker(install_timm, tmp_
 
 
 @pytest.mark.slow
-def test_an_import_that_patches_sets_starts_or_fails_does_more_than_define(tmp_path):
+def test_an_import_that_patches_sets_starts_fails_or_hangs_does_more_than_define(tmp_path):
     effects = {
         "defines": "class Model: pass",
         "patches": "import torch; torch.relu = lambda x: x",
@@ -200,6 +200,10 @@ def test_an_import_that_patches_sets_starts_or_fails_does_more_than_define(tmp_p
             "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"
         ),
         "fails": "raise ImportError('one of its own is missing')",
+        "hangs": (  # in forked processes, which wait for a thread that they do not have
+            "import os, threading; lock = threading.Lock(); lock.acquire(); "
+            "os.register_at_fork(after_in_child=lock.acquire)"
+        ),
     }
     for name, code in effects.items():
         (tmp_path / f"{name}.py").write_text(code)

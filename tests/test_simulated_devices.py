@@ -226,10 +226,13 @@ class Throttled:
 
 @pytest.mark.parametrize(
     ("is_in", "rounds"),
-    [(lambda _: True, 4), (lambda number: number == 2, 5), (lambda number: number > 1, 8)],
+    [
+        pytest.param(lambda _: True, 4, id="in all rounds: more would be throttled, too"),
+        pytest.param(lambda number: number == 2, 5, id="in one"),
+        pytest.param(lambda number: number > 1, 8, id="in all but one"),
+    ],
 )
-def test_a_device_that_throttles_in_some_rounds_is_measured_longer(is_in, rounds):
-    """In a device that does so in all of them, further ones would show nothing else."""
+def test_the_fewest_rounds_grow_by_those_with_throttling_unless_all_have_it(is_in, rounds):
     device = SimulatedDevice(random.Random(0), noise=lambda _: 0.0)
     throttled = Throttled(is_in)
     rows = session(device, telemetry=throttled, on_round=throttled.next_round, budget_s=1e6)

@@ -13,7 +13,6 @@ from precisionbench.backends.rungs import Capabilities, Stage
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.errors import PrecisionBenchError
 from precisionbench.results.tuning import (
-    BEYOND,
     FAILED,
     FINALIST,
     INACCURATE,
@@ -25,7 +24,6 @@ from precisionbench.results.tuning import (
 )
 from precisionbench.spec_syntax import split_spec
 from precisionbench.statistics import Interval
-from precisionbench.workflows.tuning.screening import mixed
 from precisionbench.workflows.tuning.search import MOST_FINALISTS, Search
 from precisionbench.workflows.tuning.space import Facts, Family, Space, space
 from simulated_bench import Simulated, SimulatedBench, SimulatedMemory
@@ -308,14 +306,52 @@ def test_no_layer_stays_in_float32_where_a_half_row_of_another_dtype_is_accurate
     assert not [spec for spec in search.trials if "fp32_layers" in spec]
 
 
-def test_mixed_rows_end_once_a_half_row_of_another_dtype_is_accurate():
-    wide = "half:dtype=bfloat16"
-    beyond = Accuracy(Interval(0.2, 0.2, 0.2), BEYOND)
-    trials = {wide: Trial(wide, INACCURATE, accuracy=beyond)}
-    assert mixed([wide, "half"], trials, {wide: ["head"]}) == [f"{wide},fp32_layers=head"]
-    within = Accuracy(Interval(1e-3, 1e-3, 1e-3), WITHIN)
-    trials["half"] = Trial("half", FINALIST, accuracy=within)
-    assert mixed([wide, "half"], trials, {wide: ["head"]}) == []
+def test_layers_stay_in_float32_where_the_accurate_half_row_is_slow():
+    """As bfloat16 is on a GPU without it."""
+    kept, wide = "half:fp32_layers=head", "half:dtype=bfloat16"
+    truths = {
+        "eager": Simulated(10e-3),
+        "half": Simulated(3e-3, error=0.2),
+        wide: Simulated(25e-3),
+        kept: Simulated(3.3e-3),
+    }
+    space = Space((Family("half", Stage.PRECISION, ("half", wide)),))
+    search, machine = searched(truths, space=space, layers=["head"])
+    assert machine.observed == ["half"]
+    assert best_of(search) == kept
+
+
+def test_a_run_that_is_continued_keeps_layers_in_float32_too():
+    kept = "half:fp32_layers=head"
+    inaccurate = {spec: Simulated(3e-3, error=0.2) for spec in ("half", "half:dtype=bfloat16")}
+    truths = {**TRUTHS, **inaccurate, kept: Simulated(1e-3)}
+    memory = SimulatedMemory()
+    first, _ = searched(truths, known=memory, layers=["head"])
+    known = {trial.spec: trial for trial in memory.kept if trial.outcome == INACCURATE}
+    second, machine = searched(truths, known=SimulatedMemory(known))
+    assert machine.observed == []
+    assert best_of(second) == best_of(first) == kept
+
+
+@attrs.define
+class Interrupted(SimulatedBench):
+    """The user ends the run while a configuration is judged."""
+
+    judged: str = ""
+
+    def accuracy(self, spec: str) -> Accuracy:
+        if spec == self.judged:
+            raise KeyboardInterrupt
+        return super().accuracy(spec)
+
+
+def test_what_was_judged_before_an_interruption_is_in_the_journal():
+    truths = {**TRUTHS, "half": Simulated(3e-3, error=0.2)}
+    memory = SimulatedMemory()
+    machine = Interrupted(truths, judged="half:dtype=bfloat16")
+    with pytest.raises(KeyboardInterrupt):
+        run(machine, SPACE, 200.0, memory)
+    assert {trial.spec: trial.outcome for trial in memory.kept}["half"] == INACCURATE
 
 
 def test_an_interruption_keeps_the_best_so_far():

@@ -76,7 +76,7 @@ class StopRule:
         """
         least = self.schedule.least_rounds(row_states)
         throttled = throttled_rounds(row_states)
-        if throttled < rounds:  # else it is in the state that it has in use
+        if throttled < rounds:  # else further rounds would be throttled, too
             least += min(least, throttled)
         found = None
         if rounds > least - _CHECKS_IN_A_ROW and _is_due(rounds):

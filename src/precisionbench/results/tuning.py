@@ -83,6 +83,8 @@ class Trial(Shown):
         measured_in: `screening` or `final` rounds; empty where it was not timed.
         build_s: seconds that preparing it took; None where that failed or did not end.
         from_journal: whether an earlier run measured it.
+        error_layers: the layers in which the error of an inaccurate half row grows most, the worst
+            first; empty where that was not looked for.
     """
 
     spec: str
@@ -93,6 +95,7 @@ class Trial(Shown):
     measured_in: str = ""
     build_s: float | None = None
     from_journal: bool = False
+    error_layers: tuple[str, ...] = ()
 
 
 @attrs.frozen(repr=False)

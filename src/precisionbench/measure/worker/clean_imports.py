@@ -10,7 +10,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import math
 import os
+import signal
+import time
 import warnings
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from precisionbench.errors import FOREIGN_ERRORS
 from precisionbench.torchtools.global_state import Functions, read_flags
 
 _INSTALLED = ("site-packages", "dist-packages")
+_FORK_LIMIT_S, _FORK_CHECK_S = 2.0, 0.005
 
 
 def is_installed(library: str) -> bool:
@@ -56,7 +60,7 @@ class _ProcessState:
 
     functions: Functions
     flags: object
-    threads: int
+    threads: float
     gpu_files: frozenset[str]
 
     @classmethod
@@ -67,19 +71,32 @@ class _ProcessState:
         return (
             not self.functions.changes()
             and self.flags == read_flags()
-            and _threads() <= self.threads
+            and _threads() <= self.threads < math.inf
             and _open_gpu_files() <= self.gpu_files
         )
 
 
-def _threads() -> int:
-    """Threads of this process that are there after a fork."""
+def _threads() -> float:
+    """Number of threads that remain after a fork; infinite where a forked process hangs."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Python 3.12: that there are threads
+        warnings.simplefilter("ignore")  # Python 3.12 warns of a fork with threads
         if not (child := os.fork()):
             os._exit(0)
-    os.waitpid(child, 0)
+    if not _ends_in_time(child):
+        return math.inf
     return len([*Path("/proc/self/task").iterdir()])
+
+
+def _ends_in_time(child: int) -> bool:
+    """Wait for a child process, and kill it where it does not end."""
+    end_s = time.monotonic() + _FORK_LIMIT_S
+    while time.monotonic() < end_s:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return True
+        time.sleep(_FORK_CHECK_S)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
 
 
 def _open_gpu_files() -> frozenset[str]:

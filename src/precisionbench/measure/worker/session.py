@@ -41,7 +41,6 @@ from precisionbench.results.evidence import Evidence, LayerError
 from precisionbench.torchtools.agreement import compare_tensors, cpu_copies, differs
 from precisionbench.torchtools.global_state import (
     autocast_off,
-    threads,
 )
 from precisionbench.torchtools.refill import refilled
 from precisionbench.torchtools.saving import save
@@ -111,8 +110,7 @@ class Session:
         """
         with executing(), silence():
             last = cpu_copies(self.call())
-        with threads(1):  # more would wait for each other on the cores that all workers share
-            agreement = compare_tensors(last, self.output)
+        agreement = compare_tensors(last, self.output)
         if differs(agreement, _STEADY_ERROR):
             self.output_capture.warn(
                 "the last call's output differs from the first's: the model is random, keeps "
@@ -210,7 +208,7 @@ class Session:
         _write(self.outputs_of(inputs_path), path)
 
     def write_float64_reference(self, path: str) -> None:
-        """Write what the model's layers compute in float64 to a file, for `evidence`.
+        """Write what the model's layers compute in float64, for `evidence` and `layer_errors`.
 
         Args:
             path: of the file.

@@ -100,7 +100,7 @@ class Builds:
             passed_s = self.now() - build.begun_s
             if self.bench.is_built(spec):
                 if is_over:
-                    yield self._ended(spec, "it was built when no time was left to time it")
+                    yield self._ended(spec, "it was ready, or had failed, when no time was left")
             elif passed_s > build.limit_s:
                 self.estimates.late[spec] = passed_s
                 usual = f"{build.expected_s:.0f} s were expected"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
@@ -36,6 +37,7 @@ ROW_S = 0.6  # of rounds for each row
 LEAST_CALLS = 6  # of each process, until the first round has ended
 # A row whose first calls take this many times as long as the leader's is not timed any further.
 _HOPELESS = 4.0
+_AS_FAST = 1.5  # a row may be as fast as one whose first calls take this many times as long
 _DISTURBED = 2.0  # times as many while others are built, which tune on the same device
 # The least difference that is assumed between processes of the same code, as a standard deviation.
 LEAST_NOISE = 0.01
@@ -52,7 +54,6 @@ class Screening:
         builds: what is being built meanwhile.
         now: a clock, in seconds.
         tell: called with a description of each step.
-        layers: layers in which the error of inaccurate half rows grows, by spec.
         judging_s: the most seconds that judging one configuration took.
     """
 
@@ -62,8 +63,8 @@ class Screening:
     builds: Builds
     now: Callable[[], float]
     tell: Callable[[str], object]
-    layers: dict[str, Sequence[str]] = attrs.field(factory=dict, init=False)
     judging_s: float = attrs.field(default=0.0, init=False)
+    _item_s: dict[str, float] = attrs.field(factory=dict, init=False)  # by first calls
 
     def needed_s(self, count: int) -> float:
         """Seconds that configurations take once they are prepared: to be judged and timed.
@@ -151,13 +152,8 @@ class Screening:
         ready = [spec for spec in specs if self._can_win(spec)]
         if ready:
             self.tell("judging " + ", ".join(ready))
-        judged = {spec: trial for spec in ready if (trial := self._judged(spec))}
-        accurate = [spec for spec, trial in judged.items() if trial.outcome == FINALIST]
-        self.race.trials |= {spec: judged[spec] for spec in accurate}
-        inaccurate = [trial for spec, trial in judged.items() if spec not in accurate]
-        self._find_layers([trial.spec for trial in inaccurate])
-        for trial in inaccurate:
-            self.race.drop(trial)
+        accurate = [spec for spec in ready if self._is_accurate(spec)]
+        self._find_layers(ready)
         if accurate:
             self._time(accurate)
 
@@ -172,26 +168,44 @@ class Screening:
         self.race.drop(Trial(spec, SLOWER, reason, build_s=self.bench.build_s(spec)))
         return False
 
-    def _judged(self, spec: str) -> Trial | None:
-        """Judge the outputs of an open configuration; None where it failed."""
-        build_s = self.bench.build_s(spec)
+    def _is_accurate(self, spec: str) -> bool:
+        """Judge the outputs of an open configuration; one that breaks the bound is not timed."""
+        build_s, self._item_s[spec] = self.bench.build_s(spec), self.bench.item_s(spec)
         try:
             accuracy = self._accuracy(spec)
         except PrecisionBenchError as exc:
             self.race.drop(Trial(spec, FAILED, str(exc), build_s=build_s))
-            return None
+            return False
         if accuracy.verdict == WITHIN:
-            return Trial(spec, FINALIST, accuracy=accuracy, build_s=build_s)
-        return Trial(spec, INACCURATE, accuracy.reason, accuracy, build_s=build_s)
+            self.race.trials[spec] = Trial(spec, FINALIST, accuracy=accuracy, build_s=build_s)
+            return True
+        trial = Trial(spec, INACCURATE, accuracy.reason, accuracy, build_s=build_s)
+        if _can_be_mixed(spec):
+            self.race.keep(trial)  # it stays open until its layers are known
+        else:
+            self.race.drop(trial)
+        return False
 
-    def _find_layers(self, inaccurate: Iterable[str]) -> None:
-        """Find the layers that mixed rows keep in float32, where mixed rows can win."""
-        half = [spec for spec in inaccurate if _can_be_mixed(spec)]
-        if not half or _has_accurate_half(self.race.trials.values()):
-            return
-        self.tell("comparing each layer with float64 in " + ", ".join(half))
-        for spec in half:
-            self.layers[spec] = self.bench.worst_layers(spec)
+    def _find_layers(self, judged: Iterable[str]) -> None:
+        """Find the layers of inaccurate half rows that mixed rows keep in float32, and end them."""
+        trials = (self.race.trials[spec] for spec in judged if _can_be_mixed(spec))
+        inaccurate = [trial for trial in trials if trial.outcome == INACCURATE]
+        for trial in inaccurate:
+            if not self._has_fast_rival(trial.spec):
+                self.tell(f"comparing each layer of {trial.spec} with float64")
+                layers = tuple(self.bench.worst_layers(trial.spec))
+                self.race.keep(attrs.evolve(trial, error_layers=layers))
+        self.bench.close([trial.spec for trial in inaccurate])
+
+    def _has_fast_rival(self, spec: str) -> bool:
+        """Whether an accurate half row is as fast, by first calls: mixed rows would add casts."""
+        limit_s = _AS_FAST * self._item_s[spec]
+        return any(
+            _is_half(trial.spec)
+            and _is_usable(trial)
+            and self._item_s.get(trial.spec, math.inf) <= limit_s
+            for trial in self.race.trials.values()
+        )
 
     def _accuracy(self, spec: str) -> Accuracy:
         """The accuracy; at another batch size it is that of the same row at the given one."""
@@ -258,25 +272,18 @@ class Screening:
         return data
 
 
-def mixed(
-    specs: Iterable[str], trials: Mapping[str, Trial], layers: Mapping[str, Sequence[str]]
-) -> list[str]:
+def mixed(specs: Iterable[str], trials: Mapping[str, Trial]) -> list[str]:
     """Rows that keep layers in float32, for half rows that are not accurate enough alone.
-
-    They add casts, so there are none once a half row of another dtype is accurate enough.
 
     Args:
         specs: configurations, some of them half rows.
         trials: what became of them.
-        layers: layers in which the error of inaccurate half rows grows, by spec.
     """
-    if _has_accurate_half(trials.values()):
-        return []
     found: list[str] = []
     for spec in filter(_can_be_mixed, specs):
         name, options = split_spec(spec)
-        trial = trials.get(spec)
-        if trial and trial.outcome == INACCURATE and (worst := layers.get(spec)):
+        if (trial := trials.get(spec)) and trial.outcome == INACCURATE and trial.error_layers:
+            worst = trial.error_layers
             for count in dict.fromkeys(min(count, len(worst)) for count in _MIXED_LAYERS):
                 kept = "+".join(worst[:count])
                 found.append(spec_text(name, {**options, "fp32_layers": kept}))
@@ -286,14 +293,18 @@ def mixed(
 _MIXED_LAYERS = (1, 3)  # how many layers mixed rows keep in float32
 
 
+def _is_half(spec: str) -> bool:
+    """Whether all layers are in a 16-bit dtype."""
+    name, options = split_spec(spec)
+    return name == "half" and "fp32_layers" not in options
+
+
+def _is_usable(trial: Trial) -> bool:
+    """Whether a configuration is accurate enough, and has not failed."""
+    is_accurate = trial.accuracy is not None and trial.accuracy.verdict == WITHIN
+    return is_accurate and trial.outcome != FAILED
+
+
 def _can_be_mixed(spec: str) -> bool:
     """Whether mixed rows are made of a configuration that turns out to be inaccurate."""
-    name, options = split_spec(spec)
-    return name == "half" and not {"memory_format", "fp32_layers"} & options.keys()
-
-
-def _has_accurate_half(trials: Iterable[Trial]) -> bool:
-    """Whether a half row is accurate enough with all of its layers."""
-    accurate = (one.spec for one in trials if one.accuracy and one.accuracy.verdict == WITHIN)
-    halves = (options for name, options in map(split_spec, accurate) if name == "half")
-    return any("fp32_layers" not in options for options in halves)
+    return _is_half(spec) and not {"memory_format", "batch_size"} & split_spec(spec)[1].keys()

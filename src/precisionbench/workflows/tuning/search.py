@@ -209,8 +209,9 @@ class Search:
 
     def _basic(self, family: Family) -> list[str]:
         """The configurations of a family without further options, mixed ones among them."""
-        layers = self._screening.layers
-        return list(dict.fromkeys([*family.first, *mixed(family.first, self.trials, layers)]))
+        for spec in family.first:
+            self._race.is_decided(spec)  # which reads what an earlier run has found
+        return list(dict.fromkeys([*family.first, *mixed(family.first, self.trials)]))
 
     def _refined(self, family: Family) -> Sequence[str]:
         """The fastest accurate configuration of a fast family with each further option."""
