@@ -18,7 +18,7 @@ from precisionbench.errors import SpecError, WorkloadError
 from precisionbench.model.inputs import may_index_items, with_items
 from precisionbench.model.workload import resolve
 from precisionbench.results import ComparisonData
-from precisionbench.statistics import Verdict
+from precisionbench.statistics import Interval, Verdict
 from precisionbench.torchtools.agreement import first_items
 from precisionbench.torchtools.tensors import Inputs
 from test_gap import EAGER, row, run
@@ -251,6 +251,7 @@ def test_speedups_are_of_items_per_second(schedule):
     assert direct.value == pytest.approx(found.value, rel=1e-6)
     back = per_item_ratio(data, "eager:batch_size=200", "eager")
     assert back.value == pytest.approx(1 / direct.value, rel=1e-6)
+    assert per_item_ratio(data, "eager", "eager") == Interval(1.0, 1.0, 1.0)
 
 
 def test_calls_are_compared_where_nobody_knows_what_they_serve():

@@ -134,9 +134,11 @@ def per_item_ratio(
     Args:
         data: the comparison.
         base: name of the row to divide by.
-        other: name of the other row.
+        other: name of the other row; the ratio of a row to itself is exactly 1.
         confidence: of the interval; rows without common rounds have one of 95 % only.
     """
+    if base == other:
+        return Interval(1.0, 1.0, 1.0)
     pair = _Pair.of(data, base, other)
     return pair.paired_ratio_at()(confidence) if pair.is_paired else pair.unpaired_ratio()
 
