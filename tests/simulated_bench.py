@@ -159,7 +159,7 @@ class SimulatedBench:
     def build_ahead(self, specs: Sequence[str], limits: Mapping[str, WarmCallLimit]) -> None:
         building = [spec for spec in self.begun if not self.is_built(spec)]
         assert len(building) + len(specs) <= self.ahead
-        assert limits.keys() == {*specs}
+        assert limits.keys() in (set(), {*specs})
         self.begun |= dict.fromkeys(specs, self.clock_s)
         self.begins += specs
 

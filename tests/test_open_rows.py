@@ -57,6 +57,12 @@ PLANTED = """
 
 
     @attrs.frozen
+    class Imports(Eager):
+        name: ClassVar[str] = "imports"
+        imports: ClassVar[tuple[str, ...]] = ("slow_to_import",)
+
+
+    @attrs.frozen
     class Endless(Eager):
         name: ClassVar[str] = "endless"
 
@@ -131,6 +137,17 @@ def test_rows_are_built_while_others_are_measured(install):
         opened.close(["hangs"])
         data = opened.measure(["eager", "slow"], "eager", SHORT)
     assert [row.backend for row in data.results] == ["eager", "slow"]
+
+
+def test_what_is_begun_and_imports_for_long_is_not_waited_for(install, tmp_path):
+    imported = tmp_path / "imported"
+    install("planted", PLANTED, imports="Imports")
+    install("slow_to_import", f"import time; time.sleep(30); open({str(imported)!r}, 'w').close()")
+    workload = resolve(nn.Linear(8, 8), torch.ones(2, 8), device="cpu", seed=0)
+    with OpenRows.of(workload, None) as opened:
+        opened.begin(rows("imports"), {})
+        assert opened.open(rows("eager"), time.monotonic() + 60) == {}
+        assert not imported.exists()
 
 
 def test_a_row_that_turns_out_to_be_unavailable_is_no_longer_built():

@@ -370,5 +370,5 @@ def test_the_faults_of_a_script_are_found_and_no_others(check_script):
     failed, in_half, gradients, denormal = check.broken
     assert failed.evidence[0].value == 100
     assert in_half.sights[0].place.line == 45
-    assert denormal.evidence[0].value == 1
+    assert denormal.evidence[0].value > 0.99  # a few random numbers are so small that they are 0
     assert gradients.evidence[0].value == 100

@@ -10,8 +10,9 @@ import pytest
 from precisionbench.backends.rungs import Stage
 from precisionbench.results.tuning import FINALIST, INACCURATE, NOT_FINISHED
 from precisionbench.workflows.tuning.builds import likely
+from precisionbench.workflows.tuning.search import Search
 from precisionbench.workflows.tuning.space import Family, Space
-from simulated_bench import Simulated
+from simulated_bench import Simulated, SimulatedBench, SimulatedMemory
 from test_tuning_search import COMPILED, GRAPHED, SPACE, TRUTHS, best_of, outcomes, searched
 
 IN_LAYOUT = "compile:dtype=float16,freezing=true,memory_format=channels_last"
@@ -32,6 +33,28 @@ def test_builds_begin_before_anything_else_is_tried():
     assert machine.built_beside[0] == {COMPILED, GRAPHED}
     assert best_of(search) == GRAPHED
     assert machine.opened[COMPILED] <= 2  # built once for the search, and once for the end
+
+
+def test_builds_begin_before_the_reference_is_prepared():
+    machine = SimulatedBench(TRUTHS, ahead=2)
+    search = Search(
+        SPACE, machine, SimulatedMemory(), "eager", end_s=200.0, budget_s=200.0, now=machine.now
+    )
+    search.begin_builds()
+    assert {*machine.begun} == {COMPILED, GRAPHED}
+    machine.open(["eager"], 1e9)
+    search.run()
+    assert Counter(machine.begins) == {COMPILED: 1, GRAPHED: 1}
+    assert best_of(search) == GRAPHED
+
+
+def test_no_build_begins_for_which_there_is_no_time():
+    machine = SimulatedBench(TRUTHS, ahead=2)
+    search = Search(
+        SPACE, machine, SimulatedMemory(), "eager", end_s=5.0, budget_s=5.0, now=machine.now
+    )
+    search.begin_builds()
+    assert not machine.begun
 
 
 def test_it_takes_less_time_than_one_after_the_other():

@@ -24,7 +24,12 @@ from precisionbench.measure.conditions import measured_cores, share_cores
 from precisionbench.measure.kept import measure_rows
 from precisionbench.measure.options import Options
 from precisionbench.measure.planning import Plan
-from precisionbench.measure.replicas import CrowdedError, WorkerStarter, open_replicas
+from precisionbench.measure.replicas import (
+    CrowdedError,
+    WorkerStarter,
+    device_holds_copies,
+    open_replicas,
+)
 from precisionbench.measure.rows import Row
 from precisionbench.measure.run import Run, System
 from precisionbench.measure.schedule import RowState
@@ -117,6 +122,15 @@ class OpenRows:
         measured = measured_cores(run)
         return [core for core in cpu_affinity.usable_cores() if core not in measured]
 
+    def has_room(self, row: Row, workers: int) -> bool:
+        """Whether the device easily holds a copy of the model for each of some workers.
+
+        Args:
+            row: with the batch size of all.
+            workers: how many.
+        """
+        return device_holds_copies(self._run([row], row.name, _OPENING), workers)
+
     def is_begun(self, name: str) -> bool:
         """Whether a row was begun and is not opened yet.
 
@@ -197,7 +211,8 @@ class OpenRows:
         for name, (worker,) in workers.items():
             worker.warm_call_limit = limits.get(name)
         with self._killed_unless_kept(workers), _killed_at(end_s, workers) as late:
-            self.pool.wait_until_loaded()
+            for (worker,) in workers.values():  # what is being built elsewhere is not waited for
+                worker.wait_until_loaded()
             states = open_replicas(run, workers, 0)
             for name, state in states.items():
                 share_cores(run, state.replicas, state.warnings.append)

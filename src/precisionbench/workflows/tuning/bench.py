@@ -141,6 +141,15 @@ class WorkerBench:
             save([tensor.clone() for tensor in tensors], path)
             self._files.append(path)
 
+    def has_room(self, reference: str, workers: int) -> bool:
+        """Whether the device easily holds a copy of the model for each of some workers.
+
+        Args:
+            reference: its canonical spec.
+            workers: how many.
+        """
+        return self.rows.has_room(self._row(reference), workers)
+
     def begin(self, reference: str, end_s: float) -> None:
         """Prepare the reference, and let it and float64 set what outputs are judged by.
 

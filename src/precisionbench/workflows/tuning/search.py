@@ -58,7 +58,7 @@ class Search:
         space: what may be tried.
         bench: prepares, judges and times.
         memory: of earlier runs.
-        reference: spec of the row that speed-ups are over; prepared already.
+        reference: spec of the row that speed-ups are over; prepared before it runs.
         end_s: when it has to end, by `now`.
         budget_s: seconds that it has in all.
         final_passes: measure memory and energy at the end.
@@ -108,6 +108,20 @@ class Search:
         """The last rounds in which the leader and the reference were measured."""
         return self._race.data
 
+    def begin_builds(self) -> None:
+        """Begin the builds that are most likely to win, once; they take longest.
+
+        The reference need not be prepared yet, so there is no limit to how long their calls take.
+        """
+        family = next((one for one in self.space.families if not is_cheap(one)), None)
+        if family is None or self._builds.specs:
+            return
+        left_s = self._left_s()
+        specs = likely(family, self._race.is_decided, self.bench.ahead)
+        needed_s = {s: self._estimates.least_build_s(s) + self.bench.start_s for s in specs}
+        if able := [spec for spec in specs if needed_s[spec] <= left_s]:
+            self._builds.begin(able, {}, left_s)
+
     def run(self) -> None:
         """Search until everything is decided, or the time or the user ends it.
 
@@ -116,10 +130,10 @@ class Search:
             PrecisionBenchError: the reference could not be measured.
         """
         try:
+            self.begin_builds()
             self._judge_reference()
             cheap = [family for family in self.space.families if is_cheap(family)]
             built = [family for family in self.space.families if not is_cheap(family)]
-            self._build_ahead(built)
             self._search(cheap, self._is_promising)
             self._search(built)
             self._search(cheap)
@@ -142,12 +156,6 @@ class Search:
 
     def _start_s(self) -> float:
         return self.bench.start_s
-
-    def _build_ahead(self, families: Sequence[Family]) -> None:
-        """Begin what takes longest, while cheap configurations are tried."""
-        if families and self.bench.ahead:
-            specs = likely(families[0], self._race.is_decided, self.bench.ahead)
-            self._begin(self._able(specs))
 
     # --- what to try --------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ _LEAST_BUDGET_S = 5.0
 _SEED = 0  # a model that is built with random weights is the same in every run
 _CORES_OF_A_BUILD = {"cuda": 4}  # Triton compiles kernels in further processes
 _CORES_OF_A_BUILD_ELSEWHERE = 2
+_REFERENCES = 3  # copies of the model: the reference's, and float64's, which is twice as large
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 JournalOption = str | os.PathLike[str] | None
 
@@ -281,8 +282,6 @@ def _searched(
         ahead = slots if workload.device.type == "cuda" and slots > 1 else 0
         bench = WorkerBench(rows, judge, slots, ahead, calibration)
         report = partial(_report, tell, wanted.begun_s)
-        report(Status("preparing the reference", 0, 0, wanted.reference, None, wanted.budget_s))
-        bench.begin(wanted.reference, wanted.end_s)
         search = Search(
             space=found,
             bench=bench,
@@ -294,6 +293,10 @@ def _searched(
             tell=report,
             priors=PRIORS.get(workload.device.type, {}),
         )
+        report(Status("preparing the reference", 0, 0, wanted.reference, None, wanted.budget_s))
+        if bench.has_room(wanted.reference, ahead + _REFERENCES):
+            search.begin_builds()
+        bench.begin(wanted.reference, wanted.end_s)
         search.run()
     return _result(search, bench, wanted, found, memory, target)
 
