@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from precisionbench.measure.worker.clean_imports import imports_cleanly
 from precisionbench.measure.worker.fork_client import ForkServer, can_fork
 from precisionbench.measure.worker.process import Worker
 from precisionbench.measure.worker.shared_server import SharedServer
@@ -200,6 +201,16 @@ def test_an_import_that_patches_sets_starts_fails_or_hangs_does_more_than_define
             "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"
         ),
         "fails": "raise ImportError('one of its own is missing')",
+        "allocates": (  # as PyArrow, whose allocator handles forks
+            "import pathlib, threading, time\n"
+            "def run():\n"
+            "    pathlib.Path('/proc/thread-self/comm').write_text('jemalloc_bg_thd')\n"
+            "    ready.set()\n"
+            "    time.sleep(100)\n"
+            "ready = threading.Event()\n"
+            "threading.Thread(target=run, daemon=True).start()\n"
+            "ready.wait()"
+        ),
         "hangs": (  # in forked processes, which wait for a thread that they do not have
             "import os, threading; lock = threading.Lock(); lock.acquire(); "
             "os.register_at_fork(after_in_child=lock.acquire)"
@@ -213,7 +224,15 @@ def test_an_import_that_patches_sets_starts_fails_or_hangs_does_more_than_define
         sys.path.insert(0, {str(tmp_path)!r})
         print(*(name for name in {[*effects]} if imports_cleanly(name)))
     """)
-    assert printed == "defines\n"
+    assert printed == "defines allocates\n"
+
+
+def test_where_no_process_can_be_forked_no_library_is_imported_for_all(monkeypatch):
+    def refuse():
+        raise OSError("Resource temporarily unavailable")
+
+    monkeypatch.setattr("os.fork", refuse)
+    assert not imports_cleanly("json")
 
 
 @pytest.mark.slow

@@ -1,8 +1,9 @@
 """Imports a library in the server that forks workers, and says whether workers stay as they were.
 
 A worker must begin like a fresh interpreter: with torch's own functions and settings, one thread,
-and no use of a GPU, which a forked process cannot go on with. Threads that end before a fork, and
-start again when they are needed, do not count: OpenBLAS's do, which SciPy starts at its import.
+and no use of a GPU, which a forked process cannot go on with. Threads of libraries that handle
+forks do not count: OpenBLAS's, which SciPy starts, end before a fork and start again when they are
+needed; jemalloc's, which PyArrow starts, starts again in the forked process.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from precisionbench.torchtools.global_state import Functions, read_flags
 
 _INSTALLED = ("site-packages", "dist-packages")
 _FORK_LIMIT_S, _FORK_CHECK_S = 2.0, 0.005
+_HANDLES_FORKS = "jemalloc_bg_thd"  # name of jemalloc's thread
 
 
 def is_installed(library: str) -> bool:
@@ -77,14 +79,25 @@ class _ProcessState:
 
 
 def _threads() -> float:
-    """Number of threads that remain after a fork; infinite where a forked process hangs."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python 3.12 warns of a fork with threads
-        if not (child := os.fork()):
-            os._exit(0)
+    """Number of threads that remain after a fork; infinite where it fails, or its process hangs."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python 3.12 warns of a fork with threads
+            child = os.fork()
+    except OSError:
+        return math.inf
+    if not child:
+        os._exit(0)
     if not _ends_in_time(child):
         return math.inf
-    return len([*Path("/proc/self/task").iterdir()])
+    names = [_name(thread) for thread in Path("/proc/self/task").iterdir()]
+    return sum(name != _HANDLES_FORKS for name in names)
+
+
+def _name(thread: Path) -> str:
+    with contextlib.suppress(OSError):  # it has just ended
+        return (thread / "comm").read_text().strip()
+    return ""
 
 
 def _ends_in_time(child: int) -> bool:
