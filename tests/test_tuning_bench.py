@@ -10,7 +10,7 @@ import attrs
 import pytest
 import torch
 
-from precisionbench.errors import ExecutionError, PrecisionBenchError
+from precisionbench.errors import ExecutionError, OutOfMemoryError, PrecisionBenchError
 from precisionbench.measure.open_rows import LateError
 from precisionbench.results.tuning import WITHIN
 from precisionbench.torchtools.tensors import Inputs
@@ -98,3 +98,23 @@ def test_without_float64_errors_are_against_the_reference_with_the_reason(tmp_pa
 def test_a_reference_that_is_not_ready_in_time_is_named_with_what_to_do(tmp_path):
     with pytest.raises(LateError, match=r"before the reference \(eager\) was ready; use"):
         begun(tmp_path, torch.abs, eager=LATE)
+
+
+@pytest.mark.parametrize("crowded", ["eager", "float64"])
+@pytest.mark.parametrize("builds", [True, False])
+def test_what_is_built_meanwhile_ends_where_the_reference_has_no_memory(tmp_path, crowded, builds):
+    rows = Rows(tmp_path, torch.abs, {crowded: OutOfMemoryError("it does not fit in memory")})
+    bench = WorkerBench(rows, ErrorJudge.of(1e-2, GIVEN, seed=0), slots=1)
+
+    def make_room() -> bool:
+        if builds:
+            rows.errors.clear()
+        return builds
+
+    if crowded == "eager" and not builds:
+        with pytest.raises(OutOfMemoryError):
+            bench.begin("eager", 1e9, make_room)
+        return
+    bench.begin("eager", 1e9, make_room)
+    assert bench.judge.bound.reference == ("float64" if builds else "eager")
+    assert len(bench.notes) == (not builds)

@@ -48,6 +48,21 @@ def test_builds_begin_before_the_reference_is_prepared():
     assert best_of(search) == GRAPHED
 
 
+def test_builds_that_make_room_for_the_reference_begin_again():
+    machine = SimulatedBench(TRUTHS, ahead=2)
+    search = Search(
+        SPACE, machine, SimulatedMemory(), "eager", end_s=200.0, budget_s=200.0, now=machine.now
+    )
+    assert not search.end_builds()
+    search.begin_builds()
+    assert search.end_builds()
+    assert not machine.begun
+    machine.open(["eager"], 1e9)
+    search.run()
+    assert Counter(machine.begins) == {COMPILED: 2, GRAPHED: 2}
+    assert best_of(search) == GRAPHED
+
+
 def test_no_build_begins_for_which_there_is_no_time():
     machine = SimulatedBench(TRUTHS, ahead=2)
     search = Search(

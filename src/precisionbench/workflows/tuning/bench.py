@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -13,7 +13,13 @@ import attrs
 
 from precisionbench.backends.float64 import Float64
 from precisionbench.diagnosis.layers import layers_of_growth
-from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, PreparationError, one_line
+from precisionbench.errors import (
+    FOREIGN_ERRORS,
+    OutOfMemoryError,
+    PrecisionBenchError,
+    PreparationError,
+    one_line,
+)
 from precisionbench.measure import compare
 from precisionbench.measure.open_rows import LateError, OpenRows
 from precisionbench.measure.options import Options
@@ -150,19 +156,28 @@ class WorkerBench:
         """
         return self.rows.has_room(self._row(reference), workers)
 
-    def begin(self, reference: str, end_s: float) -> None:
+    def begin(
+        self, reference: str, end_s: float, make_room: Callable[[], bool] = lambda: False
+    ) -> None:
         """Prepare the reference, and let it and float64 set what outputs are judged by.
 
         Args:
             reference: its canonical spec.
             end_s: when this has to end, in seconds of `time.monotonic`.
+            make_room: called where one of the two does not fit in memory; ends what is built
+                meanwhile, and says whether there was something.
 
         Raises:
             PrecisionBenchError: the reference cannot be prepared.
         """
         rows = [self._row(reference)]
         is_error = self.judge.bound.measure == RELATIVE_L2
-        errors = self._open([*rows, _FLOAT64] if is_error else rows, end_s)
+        rows += [_FLOAT64] if is_error else []
+        errors = self._open(rows, end_s)
+        crowded = [row for row in rows if isinstance(errors.get(row.name), OutOfMemoryError)]
+        if crowded and make_room():
+            others = {name: errors[name] for name in errors.keys() - {row.name for row in crowded}}
+            errors = {**others, **self._open(crowded, end_s)}
         if reference in errors:
             raise _of_reference(errors[reference], reference)
         if not is_error:

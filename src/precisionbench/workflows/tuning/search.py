@@ -122,6 +122,12 @@ class Search:
         if able := [spec for spec in specs if needed_s[spec] <= left_s]:
             self._builds.begin(able, {}, left_s)
 
+    def end_builds(self) -> bool:
+        """End all builds, so that something else has their memory; whether there were any."""
+        ended = self._builds.specs
+        self._builds.end(ended)
+        return bool(ended)
+
     def run(self) -> None:
         """Search until everything is decided, or the time or the user ends it.
 
@@ -372,7 +378,7 @@ class Search:
 
     def _finish(self) -> None:
         """Measure the finalists in several processes each, with nothing else going on."""
-        self._builds.end(self._builds.specs)
+        self.end_builds()
         self._narrow()
         count = self._most_finalists()
         reason = f"not among the {count} fastest of the screening"

@@ -296,7 +296,7 @@ def _searched(
         report(Status("preparing the reference", 0, 0, wanted.reference, None, wanted.budget_s))
         if bench.has_room(wanted.reference, ahead + _REFERENCES):
             search.begin_builds()
-        bench.begin(wanted.reference, wanted.end_s)
+        bench.begin(wanted.reference, wanted.end_s, search.end_builds)
         search.run()
     return _result(search, bench, wanted, found, memory, target)
 
