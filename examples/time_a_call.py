@@ -3,14 +3,18 @@
 python examples/time_a_call.py [SECONDS]
 """
 
-import sys
+import argparse
 import time
 
 import torch
 
 import precisionbench as pb
 
-budget_s = float(sys.argv[1]) if len(sys.argv) > 1 else None
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+parser.add_argument("budget_s", nargs="?", type=float, metavar="SECONDS")
+budget_s = parser.parse_args().budget_s
 device = "cuda" if torch.cuda.is_available() else "cpu"
 images = torch.rand(16, 3, 128, 128, device=device)
 weights = torch.rand(8, 3, 3, 3, device=device)

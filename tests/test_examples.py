@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import math
 import os
 import re
@@ -166,47 +165,6 @@ def test_a_model_is_tuned_and_called(monkeypatch, tmp_path, example):
     printed = example("tune", "--budget", "20")
     assert ": (8, 10)" in printed
     assert [*(tmp_path / "tune").glob("*.jsonl")]
-
-
-@pytest.mark.parametrize("path", [*EXAMPLES.glob("*.py")], ids=lambda path: path.stem)
-def test_an_example_says_what_it_does_and_measures_nothing_when_it_is_asked_for_help(
-    path, monkeypatch, capsys
-):
-    def compare(*_: object, **__: object) -> None:
-        raise AssertionError("it measures")
-
-    monkeypatch.setattr(pb, "compare", compare)
-    monkeypatch.setattr(sys, "argv", [path.name, "--help"])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(path), run_name="__main__")
-    assert ended.value.code == 0
-    printed = capsys.readouterr().out
-    assert printed.startswith(f"usage: {path.name} [-h]")
-    assert ast.get_docstring(ast.parse(path.read_text())).partition("\n")[0] in printed
-
-
-def test_every_example_is_run_by_a_test():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
-        "aot_inductor",
-        "apex_amp",
-        "compare_all",
-        "compare_two_runs",
-        "compile_and_graphs",
-        "cpu_engines",
-        "eager",
-        "explain_gap",
-        "founding_case",
-        "founding_experiment",
-        "h200_case",
-        "half",
-        "html_report",
-        "quantised_layers",
-        "torch2trt_int8",
-        "torch_tensorrt_half",
-        "tune",
-        "why",
-        "your_own_model",
-    }
 
 
 def test_the_plugin_package_is_installed_and_run(tmp_path):
