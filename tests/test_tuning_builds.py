@@ -72,6 +72,42 @@ def test_no_build_begins_for_which_there_is_no_time():
     assert not machine.begun
 
 
+@pytest.mark.parametrize("reference", [COMPILED, GRAPHED])
+@pytest.mark.parametrize("is_early", [True, False])
+def test_a_reference_that_is_built_is_not_built_ahead(reference, is_early):
+    machine = SimulatedBench(TRUTHS, ahead=2)
+    search = Search(
+        SPACE, machine, SimulatedMemory(), reference, end_s=200.0, budget_s=200.0, now=machine.now
+    )
+    if is_early:
+        search.begin_builds()
+    machine.open([reference], 1e9)
+    search.run()
+    assert reference not in machine.begins
+    assert next(iter(search.trials)) == reference
+    assert best_of(search) == GRAPHED
+
+
+def test_builds_of_which_nothing_is_known_have_no_limit_and_others_have_one():
+    limits = []
+
+    class Noted(SimulatedBench):
+        def build_ahead(self, specs, given):
+            limits.append(given.keys())
+            super().build_ahead(specs, given)
+
+    for is_early in (True, False):
+        machine = Noted(TRUTHS, ahead=2)
+        search = Search(
+            SPACE, machine, SimulatedMemory(), "eager", end_s=200.0, budget_s=200.0, now=machine.now
+        )
+        if is_early:
+            search.begin_builds()
+        machine.open(["eager"], 1e9)
+        search.run()
+    assert limits == [set(), {COMPILED, GRAPHED}]
+
+
 def test_it_takes_less_time_than_one_after_the_other():
     alone, beside = (searched(ahead=ahead)[1].clock_s for ahead in (0, 2))
     assert beside < alone - 20.0  # the second round of builds

@@ -3,7 +3,7 @@
 A worker must begin like a fresh interpreter: with torch's own functions and settings, one thread,
 and no use of a GPU, which a forked process cannot go on with. Threads of libraries that handle
 forks do not count: OpenBLAS's, which SciPy starts, end before a fork and start again when they are
-needed; jemalloc's, which PyArrow starts, starts again in the forked process.
+needed; jemalloc, whose thread PyArrow starts, goes on without it in the forked process.
 """
 
 from __future__ import annotations

@@ -71,12 +71,17 @@ class Race:
         if spec in self.trials:
             return True
         known = self.memory.known(spec)
-        if known is None or known.outcome in (FINALIST, NOT_FINISHED):
+        if known is None or not self.is_known(spec):
             return False
         self.trials[spec] = attrs.evolve(known, from_journal=True)
         if known.speedup is not None:
             self.speeds[spec] = known.speedup
         return True
+
+    def is_known(self, spec: str) -> bool:
+        """Whether an earlier run has decided a configuration."""
+        known = self.memory.known(spec)
+        return known is not None and known.outcome not in (FINALIST, NOT_FINISHED)
 
     def fastest_of(self, specs: Sequence[str]) -> str:
         """The first that is about as fast as any accurate one; empty where none was timed."""

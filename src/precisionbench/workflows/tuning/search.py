@@ -45,8 +45,6 @@ _CHEAP_SLOTS = 6
 # How many of the fastest configurations are tried at other batch sizes, and the share of the budget
 # that is kept for it.
 _AT_OTHER_BATCHES, _BATCHES_SHARE = 2, 0.2
-
-
 _REPLACED = "half with the same options is accurate enough, and converts less"
 
 
@@ -109,18 +107,21 @@ class Search:
         return self._race.data
 
     def begin_builds(self) -> None:
-        """Begin the builds that are most likely to win, once; they take longest.
+        """Begin the builds that are most likely to win, which take longest, without the reference.
 
-        The reference need not be prepared yet, so there is no limit to how long their calls take.
+        It need not be prepared yet, so there is no limit to how long their calls take.
         """
-        family = next((one for one in self.space.families if not is_cheap(one)), None)
-        if family is None or self._builds.specs:
-            return
-        left_s = self._left_s()
-        specs = likely(family, self._race.is_decided, self.bench.ahead)
-        needed_s = {s: self._estimates.least_build_s(s) + self.bench.start_s for s in specs}
-        if able := [spec for spec in specs if needed_s[spec] <= left_s]:
+        left_s, start_s = self._left_s(), self.bench.start_s
+        build_s = self._estimates.least_build_s
+        if able := [spec for spec in self._likely() if build_s(spec) + start_s <= left_s]:
             self._builds.begin(able, {}, left_s)
+
+    def _likely(self) -> list[str]:
+        family = next((one for one in self.space.families if not is_cheap(one)), None)
+        if family is None:
+            return []
+        is_decided = self._race.is_known
+        return likely(family, lambda s: s == self.reference or is_decided(s), self.bench.ahead)
 
     def end_builds(self) -> bool:
         """End all builds, so that something else has their memory; whether there were any."""
@@ -136,8 +137,9 @@ class Search:
             PrecisionBenchError: the reference could not be measured.
         """
         try:
-            self.begin_builds()
             self._judge_reference()
+            if not self._builds.specs:
+                self._begin(self._able(self._likely()))
             cheap = [family for family in self.space.families if is_cheap(family)]
             built = [family for family in self.space.families if not is_cheap(family)]
             self._search(cheap, self._is_promising)
