@@ -10,10 +10,18 @@ import pytest
 from precisionbench.backends.rungs import Stage
 from precisionbench.results.tuning import FINALIST, INACCURATE, NOT_FINISHED
 from precisionbench.workflows.tuning.builds import likely
-from precisionbench.workflows.tuning.search import Search
 from precisionbench.workflows.tuning.space import Family, Space
-from simulated_bench import Simulated, SimulatedBench, SimulatedMemory
-from test_tuning_search import COMPILED, GRAPHED, SPACE, TRUTHS, best_of, outcomes, searched
+from simulated_bench import Simulated, SimulatedBench
+from test_tuning_search import (
+    COMPILED,
+    GRAPHED,
+    SPACE,
+    TRUTHS,
+    best_of,
+    outcomes,
+    search_on,
+    searched,
+)
 
 IN_LAYOUT = "compile:dtype=float16,freezing=true,memory_format=channels_last"
 BFLOAT16 = "compile:dtype=bfloat16,freezing=true"
@@ -37,9 +45,7 @@ def test_builds_begin_before_anything_else_is_tried():
 
 def test_builds_begin_before_the_reference_is_prepared():
     machine = SimulatedBench(TRUTHS, ahead=2)
-    search = Search(
-        SPACE, machine, SimulatedMemory(), "eager", end_s=200.0, budget_s=200.0, now=machine.now
-    )
+    search = search_on(machine)
     search.begin_builds()
     assert {*machine.begun} == {COMPILED, GRAPHED}
     machine.open(["eager"], 1e9)
@@ -50,9 +56,7 @@ def test_builds_begin_before_the_reference_is_prepared():
 
 def test_builds_that_make_room_for_the_reference_begin_again():
     machine = SimulatedBench(TRUTHS, ahead=2)
-    search = Search(
-        SPACE, machine, SimulatedMemory(), "eager", end_s=200.0, budget_s=200.0, now=machine.now
-    )
+    search = search_on(machine)
     assert not search.end_builds()
     search.begin_builds()
     assert search.end_builds()
@@ -65,9 +69,7 @@ def test_builds_that_make_room_for_the_reference_begin_again():
 
 def test_no_build_begins_for_which_there_is_no_time():
     machine = SimulatedBench(TRUTHS, ahead=2)
-    search = Search(
-        SPACE, machine, SimulatedMemory(), "eager", end_s=5.0, budget_s=5.0, now=machine.now
-    )
+    search = search_on(machine, budget_s=5.0)
     search.begin_builds()
     assert not machine.begun
 
@@ -76,9 +78,7 @@ def test_no_build_begins_for_which_there_is_no_time():
 @pytest.mark.parametrize("is_early", [True, False])
 def test_a_reference_that_is_built_is_not_built_ahead(reference, is_early):
     machine = SimulatedBench(TRUTHS, ahead=2)
-    search = Search(
-        SPACE, machine, SimulatedMemory(), reference, end_s=200.0, budget_s=200.0, now=machine.now
-    )
+    search = search_on(machine, reference=reference)
     if is_early:
         search.begin_builds()
     machine.open([reference], 1e9)
@@ -98,9 +98,7 @@ def test_builds_of_which_nothing_is_known_have_no_limit_and_others_have_one():
 
     for is_early in (True, False):
         machine = Noted(TRUTHS, ahead=2)
-        search = Search(
-            SPACE, machine, SimulatedMemory(), "eager", end_s=200.0, budget_s=200.0, now=machine.now
-        )
+        search = search_on(machine)
         if is_early:
             search.begin_builds()
         machine.open(["eager"], 1e9)

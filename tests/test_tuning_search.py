@@ -56,18 +56,25 @@ def searched(
 
 
 def run(machine: SimulatedBench, space: Space, budget_s: float, known=None) -> Search:
+    search = search_on(machine, space, budget_s, known)
     machine.open(["eager"], 1e9)
-    search = Search(
+    search.run()
+    return search
+
+
+def search_on(
+    machine: SimulatedBench, space=SPACE, budget_s=200.0, known=None, reference="eager"
+) -> Search:
+    """A search that has not begun, and whose reference is not prepared."""
+    return Search(
         space,
         machine,
         known or SimulatedMemory(),
-        "eager",
+        reference,
         end_s=budget_s,
         budget_s=budget_s,
         now=machine.now,
     )
-    search.run()
-    return search
 
 
 def canonical(spec: str) -> str:

@@ -97,6 +97,11 @@ class Trial(Shown):
     from_journal: bool = False
     error_layers: tuple[str, ...] = ()
 
+    @property
+    def is_accurate(self) -> bool:
+        """Whether its outputs were judged, and are within the bound."""
+        return self.accuracy is not None and self.accuracy.verdict == WITHIN
+
 
 @attrs.frozen(repr=False)
 class LeftOut(Shown):

@@ -39,9 +39,7 @@ from precisionbench.probes.run_all import take_passes
 from precisionbench.results import Passes
 from precisionbench.results.evidence import Evidence, LayerError
 from precisionbench.torchtools.agreement import compare_tensors, cpu_copies, differs
-from precisionbench.torchtools.global_state import (
-    autocast_off,
-)
+from precisionbench.torchtools.global_state import autocast_off
 from precisionbench.torchtools.refill import refilled
 from precisionbench.torchtools.saving import save
 from precisionbench.torchtools.timer import Call, CudaEventClock, Timer

@@ -176,8 +176,8 @@ class WorkerBench:
         errors = self._open(rows, end_s)
         crowded = [row for row in rows if isinstance(errors.get(row.name), OutOfMemoryError)]
         if crowded and make_room():
-            others = {name: errors[name] for name in errors.keys() - {row.name for row in crowded}}
-            errors = {**others, **self._open(crowded, end_s)}
+            rest = {name: e for name, e in errors.items() if not isinstance(e, OutOfMemoryError)}
+            errors = {**rest, **self._open(crowded, end_s)}
         if reference in errors:
             raise _of_reference(errors[reference], reference)
         if not is_error:

@@ -70,8 +70,8 @@ class Race:
         """Whether a configuration was tried, now or in an earlier run."""
         if spec in self.trials:
             return True
-        known = self.memory.known(spec)
-        if known is None or not self.is_known(spec):
+        known = self._decided_before(spec)
+        if known is None:
             return False
         self.trials[spec] = attrs.evolve(known, from_journal=True)
         if known.speedup is not None:
@@ -80,8 +80,11 @@ class Race:
 
     def is_known(self, spec: str) -> bool:
         """Whether an earlier run has decided a configuration."""
+        return self._decided_before(spec) is not None
+
+    def _decided_before(self, spec: str) -> Trial | None:
         known = self.memory.known(spec)
-        return known is not None and known.outcome not in (FINALIST, NOT_FINISHED)
+        return None if known and known.outcome in (FINALIST, NOT_FINISHED) else known
 
     def fastest_of(self, specs: Sequence[str]) -> str:
         """The first that is about as fast as any accurate one; empty where none was timed."""

@@ -202,7 +202,8 @@ class Screening:
         limit_s = _AS_FAST * self._item_s[spec]
         return any(
             _is_half(trial.spec)
-            and _is_usable(trial)
+            and trial.is_accurate
+            and trial.outcome != FAILED
             and self._item_s.get(trial.spec, math.inf) <= limit_s
             for trial in self.race.trials.values()
         )
@@ -277,13 +278,12 @@ def mixed(specs: Iterable[str], trials: Mapping[str, Trial]) -> list[str]:
 
     Args:
         specs: configurations, some of them half rows.
-        trials: what became of them.
+        trials: what became of each of them.
     """
     found: list[str] = []
     for spec in filter(_can_be_mixed, specs):
         name, options = split_spec(spec)
-        if (trial := trials.get(spec)) and trial.outcome == INACCURATE and trial.error_layers:
-            worst = trial.error_layers
+        if worst := trials[spec].error_layers:
             for count in dict.fromkeys(min(count, len(worst)) for count in _MIXED_LAYERS):
                 kept = "+".join(worst[:count])
                 found.append(spec_text(name, {**options, "fp32_layers": kept}))
@@ -297,12 +297,6 @@ def _is_half(spec: str) -> bool:
     """Whether all layers are in a 16-bit dtype."""
     name, options = split_spec(spec)
     return name == "half" and "fp32_layers" not in options
-
-
-def _is_usable(trial: Trial) -> bool:
-    """Whether a configuration is accurate enough, and has not failed."""
-    is_accurate = trial.accuracy is not None and trial.accuracy.verdict == WITHIN
-    return is_accurate and trial.outcome != FAILED
 
 
 def _can_be_mixed(spec: str) -> bool:

@@ -183,8 +183,7 @@ class Search:
         todo: list[str] = []
         for family in families:
             basic = [spec for spec in self._basic(family) if not self._race.is_decided(spec)]
-            leader = self._race.leader
-            is_waiting = any(self._estimates.is_promising(spec, leader) for spec in basic)
+            is_waiting = any(map(self._is_promising, basic))
             todo += basic if is_waiting else [*basic, *self._refined(family)]
             todo += [spec for spec in self._builds.specs if self.space.family_of(spec) is family]
         undecided = [spec for spec in dict.fromkeys(todo) if not self._race.is_decided(spec)]
@@ -197,11 +196,11 @@ class Search:
         family = self.space.family_of(twin)
         if name != "autocast" or family is None or twin not in family.first:
             return False
-        accuracy = self.trials[twin].accuracy if self._race.is_decided(twin) else None
-        is_accurate = accuracy is not None and accuracy.verdict == WITHIN
+        is_decided = self._race.is_decided(twin)
+        is_accurate = is_decided and self.trials[twin].is_accurate
         if is_accurate and spec not in (one.what for one in self.left_out):
             self.left_out.append(LeftOut(spec, _REPLACED))
-        return is_accurate or not self._race.is_decided(twin)
+        return is_accurate or not is_decided
 
     def _last_builds(self, families: Sequence[Family]) -> list[str]:
         """What to build where there is time for one round of builds only.
@@ -225,9 +224,8 @@ class Search:
 
     def _basic(self, family: Family) -> list[str]:
         """The configurations of a family without further options, mixed ones among them."""
-        for spec in family.first:
-            self._race.is_decided(spec)  # which reads what an earlier run has found
-        return list(dict.fromkeys([*family.first, *mixed(family.first, self.trials)]))
+        decided = [spec for spec in family.first if self._race.is_decided(spec)]
+        return list(dict.fromkeys([*family.first, *mixed(decided, self.trials)]))
 
     def _refined(self, family: Family) -> Sequence[str]:
         """The fastest accurate configuration of a fast family with each further option."""
