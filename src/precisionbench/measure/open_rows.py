@@ -224,16 +224,16 @@ class OpenRows:
         self, rows: Sequence[Row], limits: Mapping[str, WarmCallLimit]
     ) -> dict[str, FirstCallLimit]:
         """How long first calls may take of rows that compile nothing; on a CPU each is alone."""
-        on_cpu = self.workload.device.type == "cpu"
+        device_type = self.workload.device.type
         found = {}
         for row in rows:
             limit = limits.get(row.name)
             leader = self.replicas.get(limit.leader) if limit else None
             if limit and leader and not row.require_backend().tunes_by_timing:
-                together = 1 if on_cpu else limit.together
+                together = 1 if device_type == "cpu" else limit.together
                 first_call_s = leader[0].opening.first_call_s
                 found[row.name] = FirstCallLimit(
-                    limit.leader, limit.leader_call_s, first_call_s, together
+                    limit.leader, limit.leader_call_s, first_call_s, together, device_type
                 )
         return found
 

@@ -219,7 +219,9 @@ class Run:
         reference = self.collector.reference_of(row.name)
         row_state = row_states.get(reference) or next(iter(row_states.values()))
         first_call_s = row_state.replicas[0].opening.first_call_s
-        return FirstCallLimit(row_state.name, row_state.call_s, first_call_s)
+        return FirstCallLimit(
+            row_state.name, row_state.call_s, first_call_s, device_type=self.device.type
+        )
 
     def step_reporter(self, row: Row, replica: int = 0) -> Callable[[str], object]:
         """A callback that reports the steps of preparing a replica.

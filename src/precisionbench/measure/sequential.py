@@ -55,7 +55,7 @@ def measure(
         )
         done = run.measure(row, budget, limits.get(row.model))
         if done and row.model not in limits:
-            limits[row.model] = FirstCallLimit(row.name, done.call_s)
+            limits[row.model] = FirstCallLimit(row.name, done.call_s, device_type=run.device.type)
     run.end()
 
 
