@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import attrs
@@ -79,6 +79,7 @@ class SimulatedBench:
         limit: the largest error.
         slots: as for `Bench`.
         ahead: as for `Bench`.
+        judges: as for `Bench`.
         start_s: as for `Bench`.
         begun: when the build of each configuration began that goes on, or is not taken yet.
         begins: every configuration whose build began, in order.
@@ -100,6 +101,7 @@ class SimulatedBench:
     limit: float = 1e-2
     slots: int = 2
     ahead: int = 0
+    judges: int = 1
     start_s: float = 3.0
     begun: dict[str, float] = attrs.field(factory=dict)
     begins: list[str] = attrs.field(factory=list)
@@ -202,6 +204,13 @@ class SimulatedBench:
         error = self.truth(spec).error
         loss = Interval(error, error, error * 1.05)
         return Accuracy(loss, WITHIN if loss.high <= self.limit else BEYOND)
+
+    def accuracies(self, specs: Sequence[str]) -> Iterator[Accuracy | PrecisionBenchError]:
+        begun_s = self.clock_s
+        for number, spec in enumerate(specs):
+            turn = number // self.judges  # those of a turn are judged side by side
+            self.clock_s = begun_s + turn * self.judging_s
+            yield self.accuracy(spec)
 
     def worst_layers(self, spec: str) -> Sequence[str]:
         self.observed.append(spec)

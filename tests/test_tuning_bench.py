@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from precisionbench.errors import ExecutionError, OutOfMemoryError, PrecisionBen
 from precisionbench.measure.open_rows import LateError
 from precisionbench.results.tuning import WITHIN
 from precisionbench.torchtools.tensors import Inputs
+from precisionbench.workflows.tuning import bench as bench_module
 from precisionbench.workflows.tuning.accuracy import SHUFFLED, ErrorJudge
 from precisionbench.workflows.tuning.bench import WorkerBench
 
@@ -31,6 +33,7 @@ class Rows:
     folder: Path
     model: Callable[[torch.Tensor], torch.Tensor]
     errors: dict[str, PrecisionBenchError] = attrs.field(factory=dict)
+    device: str = "cpu"
     replicas: dict[str, list[SimpleNamespace]] = attrs.field(factory=dict)
 
     @property
@@ -45,7 +48,7 @@ class Rows:
 
     @property
     def workload(self) -> SimpleNamespace:
-        return SimpleNamespace(device=torch.device("cpu"))
+        return SimpleNamespace(device=torch.device(self.device))
 
     def is_begun(self, name: str) -> bool:
         return False
@@ -118,3 +121,64 @@ def test_what_is_built_meanwhile_ends_where_the_reference_has_no_memory(tmp_path
     bench.begin("eager", 1e9, make_room)
     assert bench.judge.bound.reference == ("float64" if builds else "eager")
     assert len(bench.notes) == (not builds)
+
+
+@attrs.define
+class Meeting:
+    """A model whose calls wait for each other, if all of them are made at the same time."""
+
+    count: int
+    _barrier: threading.Barrier = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._barrier = threading.Barrier(self.count, timeout=60)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        self._barrier.wait()
+        return x
+
+
+def opened(tmp_path: Path, model, device: str, names: Sequence[str], slots: int) -> WorkerBench:
+    """Configurations that are open, judged by the model that gives its input."""
+    rows = Rows(tmp_path, lambda x: x, device=device)
+    bench = WorkerBench(rows, ErrorJudge.of(1e-2, GIVEN, seed=0), slots=slots)
+    bench.begin("eager", end_s=1e9)
+    rows.model = model
+    bench.open(names, end_s=1e9)
+    return bench
+
+
+def test_on_a_gpu_configurations_are_judged_side_by_side(tmp_path):
+    names = ["half", "half:dtype=bfloat16", "eager:precision=tf32"]
+    bench = opened(tmp_path, Meeting(3), "cuda", names, slots=3)
+    assert bench.judges == 3
+    found = [*bench.accuracies(names)]
+    assert [one.verdict for one in found] == [WITHIN] * 3
+
+
+@pytest.mark.parametrize(("device", "slots"), [("cpu", 4), ("cuda", 1)])
+def test_on_a_cpu_or_with_few_cores_one_is_judged_after_the_other(tmp_path, device, slots):
+    bench = opened(tmp_path, Meeting(1), device, ["half"], slots)
+    assert bench.judges == 1
+    assert [one.verdict for one in bench.accuracies(["half"])] == [WITHIN]
+
+
+def test_large_outputs_are_judged_one_after_the_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_module, "_JUDGED_BYTES", 2 * GIVEN.args[0].numel() * 8)
+    bench = opened(tmp_path, torch.Tensor.double, "cuda", ["half"], slots=8)
+    bench.judge = attrs.evolve(bench.judge, expected=[{"": GIVEN.args[0].double()}])
+    assert bench.judges == 2
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_one_that_fails_while_it_is_judged_leaves_the_others(tmp_path, device):
+    names = ["half", "half:dtype=bfloat16"]
+    bench = opened(tmp_path, lambda x: x, device, names, slots=2)
+
+    def fails(path: str) -> dict[str, torch.Tensor]:
+        raise ExecutionError("no kernel")
+
+    bench.rows.replicas["half"] = [SimpleNamespace(outputs_of=fails, opening=OPENING)]
+    failed, accurate = bench.accuracies(names)
+    assert isinstance(failed, ExecutionError)
+    assert accurate.verdict == WITHIN

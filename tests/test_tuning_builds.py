@@ -19,6 +19,7 @@ from test_tuning_search import (
     TRUTHS,
     best_of,
     outcomes,
+    run,
     search_on,
     searched,
 )
@@ -26,12 +27,13 @@ from test_tuning_search import (
 IN_LAYOUT = "compile:dtype=float16,freezing=true,memory_format=channels_last"
 BFLOAT16 = "compile:dtype=bfloat16,freezing=true"
 TUNED = "compile:dtype=float16,mode=max-autotune-no-cudagraphs,freezing=true"
+REDUCED = "compile:dtype=float16,mode=reduce-overhead,freezing=true"
 MODES = ({"mode": "max-autotune-no-cudagraphs"}, {"mode": "reduce-overhead"})
 LARGER = attrs.evolve(
     SPACE,
     families=(
         *SPACE.families[:2],
-        Family("compile", Stage.COMPILER, (COMPILED, BFLOAT16), MODES, typical_build_s=20.0),
+        Family("compile", Stage.COMPILER, (COMPILED, BFLOAT16), MODES, MODES[:1], 20.0),
     ),
 )
 
@@ -106,34 +108,69 @@ def test_builds_of_which_nothing_is_known_have_no_limit_and_others_have_one():
     assert limits == [set(), {COMPILED, GRAPHED}]
 
 
+def test_what_is_ready_is_tried_before_more_that_needs_no_build():
+    truths = {spec: attrs.evolve(truth, build_s=2.0) for spec, truth in TRUTHS.items()}
+    _, machine = searched(truths, ahead=2, judging_s=5.0)
+    assert COMPILED in machine.timed
+    assert "half:cuda_graph=true" not in machine.timed  # which cannot win any more
+
+
+def test_what_needs_no_build_is_tried_while_others_are_built():
+    search, machine = searched(ahead=2)
+    place = machine.timed.index("half:cuda_graph=true")
+    assert place < machine.timed.index(COMPILED)
+    assert search.trials["half:cuda_graph=true"].speedup is not None
+
+
+def test_no_further_build_begins_until_the_first_show_how_long_they_take():
+    begun: list[tuple[float, str]] = []
+
+    class Noted(SimulatedBench):
+        def build_ahead(self, specs, limits):
+            begun.extend((self.clock_s, spec) for spec in specs)
+            super().build_ahead(specs, limits)
+
+    machine = Noted(TRUTHS, ahead=4)
+    run(machine, LARGER, 200.0)
+    assert [spec for _, spec in begun[:2]] == [COMPILED, REDUCED]
+    assert BFLOAT16 in [spec for _, spec in begun[2:]]
+    assert begun[2][0] >= begun[0][0] + TRUTHS[COMPILED].build_s
+
+
+def test_tuned_kernels_are_not_built_before_others_show_how_long_builds_take():
+    family = LARGER.families[2]
+    assert TUNED in family.refined(COMPILED)
+    assert likely(family, lambda spec: False, 8) == [COMPILED, REDUCED]
+
+
 def test_it_takes_less_time_than_one_after_the_other():
     alone, beside = (searched(ahead=ahead)[1].clock_s for ahead in (0, 2))
     assert beside < alone - 20.0  # the second round of builds
 
 
 def test_what_is_ready_is_not_kept_waiting_by_a_slow_build():
-    truths = TRUTHS | {TUNED: Simulated(1e-3, build_s=70.0)}
+    truths = TRUTHS | {REDUCED: Simulated(1e-3, build_s=70.0)}
     search, machine = searched(truths, space=LARGER, ahead=3)
-    assert machine.timed.index(COMPILED) < machine.timed.index(TUNED)
-    assert best_of(search) == TUNED
+    assert machine.timed.index(COMPILED) < machine.timed.index(REDUCED)
+    assert best_of(search) == REDUCED
 
 
 def test_a_build_that_takes_too_long_is_ended_and_named():
-    truths = TRUTHS | {TUNED: Simulated(1e-3, build_s=1e4)}
+    truths = TRUTHS | {REDUCED: Simulated(1e-3, build_s=1e4)}
     search, machine = searched(truths, space=LARGER, ahead=3)
-    trial = search.trials[TUNED]
+    trial = search.trials[REDUCED]
     assert trial.outcome == NOT_FINISHED
     assert trial.reason.startswith("it was not built after 1")
     assert trial.reason.endswith("s; 20 s were expected")
-    assert best_of(search) == GRAPHED
+    assert best_of(search) == COMPILED
     assert machine.clock_s <= 1.1 * 200
     assert not machine.begun
 
 
 def test_nothing_is_built_while_finalists_are_measured():
-    truths = TRUTHS | {TUNED: Simulated(1e-3, build_s=1e4)}
+    truths = TRUTHS | {REDUCED: Simulated(1e-3, build_s=1e4)}
     _, machine = searched(truths, space=LARGER, ahead=3)
-    assert TUNED in machine.built_beside[-2]
+    assert REDUCED in machine.built_beside[-2]
     assert machine.built_beside[-1] == set()
 
 

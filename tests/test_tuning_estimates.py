@@ -42,6 +42,22 @@ def test_the_dtype_that_is_usually_the_fastest_is_tried_first(device, order):
     assert found.is_promising("eager:memory_format=channels_last", "eager")
 
 
+TUNED = "compile:dtype=float16,mode=max-autotune-no-cudagraphs"
+
+
+@pytest.mark.parametrize(("built_s", "expected_s"), [(None, 50.0), (30.0, 150.0)])
+def test_tuned_kernels_take_several_times_as_long_as_others_of_the_backend(built_s, expected_s):
+    slow = ({"mode": "max-autotune-no-cudagraphs"},)
+    family = Family("compile", Stage.COMPILER, ("compile:dtype=float16",), slow, slow)
+    built = {"compile:dtype=float16": Trial("compile:dtype=float16", FINALIST, build_s=built_s)}
+    found = Estimates(Space((family,)), built, {}, start_s=lambda: 3.0)
+    assert found.build_s(TUNED) == expected_s
+    assert found.build_s("compile:dtype=float16") == (built_s or 10.0)
+    found.late[TUNED] = 400.0
+    assert found.build_s(TUNED) == 400.0
+    assert found.build_s("compile:dtype=float16") == (built_s or 10.0)
+
+
 def test_float16_is_not_promising_on_a_cpu():
     assert not estimates("cpu").is_promising(HALF, "eager")
 

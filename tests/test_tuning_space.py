@@ -7,7 +7,7 @@ import pytest
 from precisionbench.backends.rungs import Capabilities, Stage
 from precisionbench.errors import BackendNotFoundError, SpecError
 from precisionbench.spec_syntax import split_spec
-from precisionbench.workflows.tuning.space import Facts, Space, matches, space
+from precisionbench.workflows.tuning.space import Facts, Family, Space, matches, space
 
 ENGINES = dict.fromkeys(
     ("onnxruntime", "openvino", "torch2trt", "torch-tensorrt", "apex-amp"),
@@ -73,6 +73,19 @@ def test_a_refined_spec_keeps_its_options_and_adds_one():
     refined = family(space(GPU), "compile").refined("compile:dtype=float16,freezing=true")
     assert "compile:dtype=float16,mode=reduce-overhead,freezing=true" in refined
     assert all(split_spec(spec)[1].get("dtype") == "float16" for spec in refined)
+
+
+def test_a_slow_option_is_a_further_one_that_can_be_left_out():
+    family = Family(
+        "aot-inductor",
+        Stage.ENGINE,
+        ("aot-inductor",),
+        ({"freezing": True}, {"max_autotune": True}),
+        ({"max_autotune": True},),
+    )
+    frozen, tuned = family.refined("aot-inductor")
+    assert family.refined("aot-inductor", with_slow=False) == (frozen,)
+    assert [family.is_slow(one) for one in (frozen, tuned)] == [False, True]
 
 
 def test_a_combination_that_the_backend_refuses_is_no_refinement():

@@ -147,11 +147,11 @@ class Compile(Backend):
         first += [{"dtype": "bfloat16"}, {}]
         if on_gpu and capabilities.capability >= AMPERE:
             first[-1] = {"precision": "tf32"}
-        modes = ("max-autotune-no-cudagraphs", "reduce-overhead") if on_gpu else ()
         return TuningOptions(
             Stage.COMPILER,
             [{**options, "freezing": True} for options in first],
-            [*({"mode": mode} for mode in modes), {"freezing": False}],
+            [*([{"mode": "reduce-overhead"}] if on_gpu else []), {"freezing": False}],
+            [{"mode": "max-autotune-no-cudagraphs"}] if on_gpu else [],
             typical_build_s=20,
         )
 

@@ -109,6 +109,11 @@ class ErrorJudge:
         tensors = [tensor for outputs in self.expected for tensor in outputs.values()]
         return bool(tensors) and not any(bool(tensor.any()) for tensor in tensors)
 
+    @property
+    def output_bytes(self) -> int:
+        """Size of the reference's outputs for one of the inputs; 0 until they are known."""
+        return sum(tensor.nbytes for tensor in (self.expected or [{}])[0].values())
+
     def accuracy(self, outputs: Iterable[Outputs]) -> Accuracy:
         """The error of a configuration.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -33,6 +34,7 @@ from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, Outputs
 from precisionbench.workflows.tuning.calibration import CalibrationBatches
 
 _LEAST_START_S = 1.0
+_JUDGED_BYTES = 2**31  # of float64 outputs with which others are compared at the same time
 _FLOAT64 = Row("float64", "float64", Float64())
 _MEANINGLESS = (
     "all outputs are zero for these inputs, so the errors say nothing; tune the model with trained "
@@ -46,6 +48,7 @@ class Bench(Protocol):
     Attributes:
         slots: how many configurations are built side by side.
         ahead: how many of them can be built while others are measured; 0 for none.
+        judges: how many configurations are judged at the same time.
         start_s: seconds that starting a process took the last time, besides building it.
     """
 
@@ -57,6 +60,11 @@ class Bench(Protocol):
     @property
     def ahead(self) -> int:
         """How many configurations can be built while others are measured; 0 for none."""
+        ...
+
+    @property
+    def judges(self) -> int:
+        """How many configurations are judged at the same time."""
         ...
 
     @property
@@ -103,6 +111,10 @@ class Bench(Protocol):
 
     def accuracy(self, spec: str) -> Accuracy:
         """How accurate an open configuration is."""
+        ...
+
+    def accuracies(self, specs: Sequence[str]) -> Iterator[Accuracy | PrecisionBenchError]:
+        """How accurate each of some open configurations is, in their order; or why it failed."""
         ...
 
     def worst_layers(self, spec: str) -> Sequence[str]:
@@ -293,6 +305,33 @@ class WorkerBench:
             output = self.rows.replicas[spec][0].output
             self.notes.append(f"{spec}: its error is of the given inputs only")
             return self.judge.accuracy([output])
+
+    @property
+    def judges(self) -> int:
+        """How many are judged at once; see `Bench`.
+
+        One where calls use the CPU's cores, and with a metric, which is the user's function.
+        """
+        if self.rows.workload.device.type == "cpu" or not isinstance(self.judge, ErrorJudge):
+            return 1
+        return max(1, min(self.slots, _JUDGED_BYTES // max(1, self.judge.output_bytes)))
+
+    def accuracies(self, specs: Sequence[str]) -> Iterator[Accuracy | PrecisionBenchError]:
+        """How accurate each is, in their order; see `Bench`."""
+        if self.judges == 1:
+            yield from map(self._accuracy_or_error, specs)
+            return
+        pool = ThreadPoolExecutor(self.judges, thread_name_prefix="precisionbench-judge")
+        try:
+            yield from pool.map(self._accuracy_or_error, specs)
+        finally:  # those that are judged now are judged to their end
+            pool.shutdown(cancel_futures=True)
+
+    def _accuracy_or_error(self, spec: str) -> Accuracy | PrecisionBenchError:
+        try:
+            return self.accuracy(spec)
+        except PrecisionBenchError as exc:
+            return exc
 
     def _outputs(self, name: str) -> Iterator[Outputs]:
         prepared = self.rows.replicas[name][0]

@@ -55,8 +55,15 @@ class Builds:
 
     @property
     def free(self) -> int:
-        """How many more can begin."""
+        """How many more can begin: none beside the first, until these show how long builds take."""
+        if self._begun and not self.estimates.is_pace_known:
+            return 0
         return self.bench.ahead - len(self._begun)
+
+    @property
+    def ready(self) -> list[str]:
+        """Those that are built, or have failed, and are not yet taken."""
+        return [spec for spec in self._begun if self.bench.is_built(spec)]
 
     @property
     def specs(self) -> list[str]:
@@ -85,7 +92,7 @@ class Builds:
         Args:
             most: how many at most.
         """
-        ready = [spec for spec in self._begun if self.bench.is_built(spec)][:most]
+        ready = self.ready[:most]
         for spec in ready:
             del self._begun[spec]
         return ready
@@ -146,7 +153,7 @@ def likely(family: Family, is_decided: Callable[[str], bool], count: int) -> lis
         count: how many at most.
     """
     base = _likely_base(family.first)
-    found = (base, *family.refined(base))
+    found = (base, *family.refined(base, with_slow=False))
     return [spec for spec in dict.fromkeys(found) if not is_decided(spec)][:count]
 
 

@@ -16,6 +16,7 @@ from precisionbench.statistics import Interval
 from precisionbench.workflows.tuning.race import AS_FAST
 from precisionbench.workflows.tuning.space import Family, Space
 
+_SLOW = 5.0  # slow options, such as tuned kernels, are prepared in so many times the usual time
 _EAGER_S = 1.0  # to prepare what needs no compiler
 # A small network is built in this share of the usual time.
 _LEAST_PACE = 0.25
@@ -80,29 +81,51 @@ class Estimates:
         return self._build_s(spec, _LEAST_PACE)
 
     def _build_s(self, spec: str, unknown_pace: float) -> float:
-        name = split_spec(spec)[0]
-        ended = [seconds for late, seconds in self.late.items() if split_spec(late)[0] == name]
-        if known := [*self._built(name), *ended]:
-            return median(known)
         family = self.space.family_of(spec)
-        if family is None or is_cheap(family):
+        if family is None:
+            return _EAGER_S
+        if known := self._known_s(family, family.is_slow(spec)):
+            return median(known)
+        usual_s = self._usual_s(family, unknown_pace)
+        return _SLOW * usual_s if family.is_slow(spec) else usual_s
+
+    def _usual_s(self, family: Family, unknown_pace: float) -> float:
+        """Seconds to prepare a configuration of a family without slow options."""
+        if known := self._known_s(family, is_slow=False):
+            return median(known)
+        if is_cheap(family):
             return _EAGER_S
         pace = self._pace()
         return family.typical_build_s * (unknown_pace if pace is None else pace)
 
-    def _built(self, backend: str) -> list[float]:
-        """Seconds of the builds of a backend that ended."""
-        built = {name: one.build_s for name, one in self.trials.items() if one.build_s}
-        return [seconds for name, seconds in built.items() if split_spec(name)[0] == backend]
+    def _known_s(self, family: Family, is_slow: bool) -> list[float]:
+        """Seconds of the builds of a family that ended, and those after which some were ended."""
+        return self._seconds({**self._built, **self.late}, family, is_slow)
+
+    @property
+    def _built(self) -> dict[str, float]:
+        return {name: trial.build_s for name, trial in self.trials.items() if trial.build_s}
+
+    def _seconds(self, known: Mapping[str, float], family: Family, is_slow: bool) -> list[float]:
+        return [
+            seconds
+            for name, seconds in known.items()
+            if self.space.family_of(name) is family and family.is_slow(name) == is_slow
+        ]
 
     def _pace(self) -> float | None:
         """How long builds took here, by their usual time; None where nothing was built."""
         found = [
-            median(known) / family.typical_build_s
+            median(built) / family.typical_build_s
             for family in self.space.families
-            if not is_cheap(family) and (known := self._built(family.backend))
+            if not is_cheap(family) and (built := self._seconds(self._built, family, False))
         ]
         return median(found) if found else None
+
+    @property
+    def is_pace_known(self) -> bool:
+        """Whether something was built here, or took too long, which shows how long others take."""
+        return self._pace() is not None or bool(self.late)
 
     def limit_s(self, specs: Iterable[str], left_s: float) -> float:
         """Seconds after which building some configurations side by side is ended.

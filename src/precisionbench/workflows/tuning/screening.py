@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
@@ -54,7 +54,7 @@ class Screening:
         builds: what is being built meanwhile.
         now: a clock, in seconds.
         tell: called with a description of each step.
-        judging_s: the most seconds that judging one configuration took.
+        judging_s: the most seconds that judging took, for each time that the bench judges some.
     """
 
     bench: Bench
@@ -74,7 +74,8 @@ class Screening:
         """
         reference, leader = self.race.reference, self.race.leader
         calls_s = 2 * self.bench.call_s(reference) + (1 + count) * self.bench.call_s(leader)
-        return count * self.judging_s + max(ROW_S * (count + 2), LEAST_CALLS * calls_s)
+        judging_s = math.ceil(count / self.bench.judges) * self.judging_s
+        return judging_s + max(ROW_S * (count + 2), LEAST_CALLS * calls_s)
 
     def run(self, specs: Sequence[str], left_s: float) -> None:
         """Try configurations side by side.
@@ -152,10 +153,22 @@ class Screening:
         ready = [spec for spec in specs if self._can_win(spec)]
         if ready:
             self.tell("judging " + ", ".join(ready))
-        accurate = [spec for spec in ready if self._is_accurate(spec)]
+        accurate = [spec for spec, found in self._judged(ready) if self._is_accurate(spec, found)]
         self._find_layers(ready)
         if accurate:
             self._time(accurate)
+
+    def _judged(self, specs: Sequence[str]) -> Iterator[tuple[str, Accuracy | PrecisionBenchError]]:
+        """The accuracy of open configurations, each as soon as it is known, or why it failed."""
+        known = {spec: found for spec in specs if (found := self._known_accuracy(spec))}
+        unknown = [spec for spec in specs if spec not in known]
+        begun_s = self.now()
+        judged = self.bench.accuracies(unknown)
+        for spec in specs:
+            yield spec, known[spec] if spec in known else next(judged)
+        if unknown:
+            turns = math.ceil(len(unknown) / self.bench.judges)
+            self.judging_s = max(self.judging_s, (self.now() - begun_s) / turns)
 
     def _can_win(self, spec: str) -> bool:
         """Whether the first calls leave a chance; else the row is neither judged nor timed."""
@@ -168,13 +181,11 @@ class Screening:
         self.race.drop(Trial(spec, SLOWER, reason, build_s=self.bench.build_s(spec)))
         return False
 
-    def _is_accurate(self, spec: str) -> bool:
-        """Judge the outputs of an open configuration; one that breaks the bound is not timed."""
+    def _is_accurate(self, spec: str, accuracy: Accuracy | PrecisionBenchError) -> bool:
+        """Keep how accurate an open configuration is; one that breaks the bound is not timed."""
         build_s, self._item_s[spec] = self.bench.build_s(spec), self.bench.item_s(spec)
-        try:
-            accuracy = self._accuracy(spec)
-        except PrecisionBenchError as exc:
-            self.race.drop(Trial(spec, FAILED, str(exc), build_s=build_s))
+        if isinstance(accuracy, PrecisionBenchError):
+            self.race.drop(Trial(spec, FAILED, str(accuracy), build_s=build_s))
             return False
         if accuracy.verdict == WITHIN:
             self.race.trials[spec] = Trial(spec, FINALIST, accuracy=accuracy, build_s=build_s)
@@ -208,19 +219,13 @@ class Screening:
             for trial in self.race.trials.values()
         )
 
-    def _accuracy(self, spec: str) -> Accuracy:
-        """The accuracy; at another batch size it is that of the same row at the given one."""
+    def _known_accuracy(self, spec: str) -> Accuracy | None:
+        """At another batch size it is that of the same row at the given one."""
         name, options = split_spec(spec)
         known = self.race.trials.get(
             spec_text(name, {key: options[key] for key in options if key != "batch_size"})
         )
-        if "batch_size" in options and known and known.accuracy:
-            return known.accuracy
-        begun_s = self.now()
-        try:
-            return self.bench.accuracy(spec)
-        finally:
-            self.judging_s = max(self.judging_s, self.now() - begun_s)
+        return known.accuracy if "batch_size" in options and known else None
 
     def _time(self, new: Sequence[str]) -> None:
         """Time new configurations beside the leader, and drop what is slower."""

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
-from precisionbench.analysis.speedups import per_item_ratio
-from precisionbench.measure.options import Options
 from precisionbench.results import ComparisonData
 from precisionbench.results.tuning import (
-    FAILED,
     FINALIST,
     INACCURATE,
     NOT_FINISHED,
@@ -25,22 +21,14 @@ from precisionbench.spec_syntax import spec_text, split_spec
 from precisionbench.workflows.tuning.bench import Bench
 from precisionbench.workflows.tuning.builds import Builds, likely
 from precisionbench.workflows.tuning.estimates import Estimates, is_cheap
+from precisionbench.workflows.tuning.finals import Finals
 from precisionbench.workflows.tuning.race import Memory, Race
-from precisionbench.workflows.tuning.screening import LEAST_CALLS, Screening, mixed
+from precisionbench.workflows.tuning.screening import Screening, mixed
 from precisionbench.workflows.tuning.space import Family, Space
 from precisionbench.workflows.tuning.status import Status
 
-MOST_FINALISTS = 3
-# Of more, so many are prepared a second time and measured for longer, before the finalists are.
-_MOST_NARROWED = 6
-# Seconds of rounds for each row when few are left, and at the end.
-_NARROWING_S, _FINAL_S = 1.5, 3.0
-_LEAST_FINAL_S = 2.0
-# Shares of the budget that are kept for the end: for its rounds, and to build finalists again.
-_MOST_FINAL_SHARE, _MOST_BUILD_SHARE = 0.3, 0.15
 # Further options are tried on a family whose fastest member is at least this fast, by the leader's.
 _WORTH_REFINING = 0.8
-_FURTHER_BUILD = 2.0  # further options, such as tuned kernels, build about so many times as long
 _CHEAP_SLOTS = 6
 # How many of the fastest configurations are tried at other batch sizes, and the share of the budget
 # that is kept for it.
@@ -83,6 +71,7 @@ class Search:
     _estimates: Estimates = attrs.field(init=False)
     _screening: Screening = attrs.field(init=False)
     _builds: Builds = attrs.field(init=False)
+    _finals: Finals = attrs.field(init=False)
     _kept_s: float = attrs.field(init=False)
     _known: set[str] = attrs.field(factory=set, init=False)
 
@@ -93,6 +82,8 @@ class Search:
         self._builds = Builds(self.bench, self._estimates, self.now)
         tried_by = self.bench, race, self._estimates, self._builds
         self._screening = Screening(*tried_by, now=self.now, tell=self._tell)
+        time = self.end_s, self.budget_s, self.now
+        self._finals = Finals(self.bench, race, self._screening, *time, self.final_passes)
         self._kept_s = _BATCHES_SHARE * self.budget_s if self.space.batch_sizes else 0.0
         self._known |= {self.reference, *(s for f in self.space.families for s in f.first)}
 
@@ -140,11 +131,10 @@ class Search:
             self._judge_reference()
             if not self._builds.specs:
                 self._begin(self._able(self._likely()))
-            cheap = [family for family in self.space.families if is_cheap(family)]
-            built = [family for family in self.space.families if not is_cheap(family)]
-            self._search(cheap, self._is_promising)
-            self._search(built)
-            self._search(cheap)
+            while self._try_cheap() and not self._builds.ready:
+                pass
+            self._search([family for family in self.space.families if not is_cheap(family)])
+            self._search(self._cheap)
             for family in self.space.families:
                 self._explain_unrefined(family)
             self._try_batch_sizes()
@@ -167,11 +157,18 @@ class Search:
 
     # --- what to try --------------------------------------------------------------------------
 
-    def _search(
-        self, families: Sequence[Family], is_worth: Callable[[str], bool] = lambda _: True
-    ) -> None:
-        """Try what families offer and is worth it, and further options of those that are fast."""
-        while todo := [*filter(is_worth, self._undecided(families))]:
+    @property
+    def _cheap(self) -> list[Family]:
+        return [family for family in self.space.families if is_cheap(family)]
+
+    def _try_cheap(self) -> bool:
+        """Try what is promising and needs no build; false where there is nothing, or no time."""
+        todo = [*filter(self._is_promising, self._undecided(self._cheap))]
+        return bool(todo) and self._try_some(todo)
+
+    def _search(self, families: Sequence[Family]) -> None:
+        """Try what families offer, and further options of those that are fast."""
+        while todo := self._undecided(families):
             if not self._try_some(todo, self._last_builds(families)):
                 return
 
@@ -214,12 +211,13 @@ class Search:
         base = self._estimates.fastest(first)
         if not base or self._left_s() >= self._two_builds_s(base):
             return []
-        return [s for s in (base, *family.refined(base)) if not self._race.is_decided(s)]
+        specs = (base, *family.refined(base, with_slow=False))
+        return [spec for spec in specs if not self._race.is_decided(spec)]
 
     def _two_builds_s(self, spec: str) -> float:
         """Seconds to build configurations like this one, further options of it, and finalists."""
         build_s = self._estimates.build_s(spec)
-        builds_s = (1 + _FURTHER_BUILD) * build_s + min(build_s, _MOST_BUILD_SHARE * self.budget_s)
+        builds_s = 2 * build_s + self._finals.again_s(build_s)
         return builds_s + 2 * (self.bench.start_s + self._screening.needed_s(self._slots(spec)))
 
     def _basic(self, family: Family) -> list[str]:
@@ -303,8 +301,9 @@ class Search:
         if not self._builds.specs:
             self._give_up(undecided)
             return False
-        self._tell("building " + ", ".join(self._builds.specs))
-        self._builds.wait()
+        if not self._try_cheap():
+            self._tell("building " + ", ".join(self._builds.specs))
+            self._builds.wait()
         return True
 
     def _begin(self, specs: Sequence[str]) -> None:
@@ -351,92 +350,16 @@ class Search:
 
     # --- the end ------------------------------------------------------------------------------
 
-    def _narrow(self) -> None:
-        """Measure the fastest in two processes, where these are more than finalists can be."""
-        if len(self._race.others) <= MOST_FINALISTS:
-            return
-        reason = f"not among the {_MOST_NARROWED} fastest of the screening"
-        specs = self._race.fastest(_MOST_NARROWED, reason)
-        left_s = self._left_s() - 2 * _NARROWING_S * len(specs)
-        if left_s > self.bench.start_s + self._longest_build_s(specs):
-            self._open_twice(specs, self.now() + left_s)
-        if self._left_s() > _NARROWING_S * len(specs):
-            able = [spec for spec in specs if self.bench.processes(spec)]
-            data = self._screening.rounds([self.reference, *able], _NARROWING_S)
-            self._race.take(data)
-
-    def _open_twice(self, specs: Iterable[str], end_s: float) -> dict[str, str]:
-        """Prepare two processes of each configuration; gives why some have none."""
-        errors: dict[str, str] = {}
-        is_late = self.now() >= end_s  # to start a further process and end it at once takes time
-        for count in (1,) if is_late else (1, 2):
-            lacking = [spec for spec in specs if self.bench.processes(spec) < count]
-            if lacking:
-                found = self.bench.open(lacking, end_s)
-                errors |= {spec: error.reason for spec, error in found.items()}
-        return {spec: why for spec, why in errors.items() if not self.bench.processes(spec)}
-
     def _finish(self) -> None:
-        """Measure the finalists in several processes each, with nothing else going on."""
+        """Measure the finalists, with nothing else going on."""
         self.end_builds()
-        self._narrow()
-        count = self._most_finalists()
-        reason = f"not among the {count} fastest of the screening"
-        finalists = [self.reference, *self._race.fastest(count, reason)]
-        self._tell("starting further processes of the finalists")
-        left_s = self.end_s - self.now()
-        rounds_s = max(self._round_s(finalists), min(_FINAL_S, left_s / 2))
-        # One whose further process is not ready in time is measured in the one that it has.
-        end_s = self.now() if left_s <= self.bench.start_s else self.end_s - rounds_s
-        for spec, why in self._open_twice(finalists, end_s).items():
-            trial = self.trials[spec]
-            reason = f"it could not be prepared again for the final rounds ({why})"
-            self._race.drop(attrs.evolve(trial, outcome=FAILED, reason=reason))
         if any(trial.outcome == NOT_FINISHED for trial in self.trials.values()):
             self.ended_by = "budget"
-        self._measure_finalists([spec for spec in finalists if self.bench.processes(spec)])
-
-    def _most_finalists(self) -> int:
-        """How many configurations have a round before the end, each in two processes."""
-        count = 1
-        for others in itertools.accumulate([one] for one in self._race.others[:MOST_FINALISTS]):
-            if self._round_s([self.reference, *others]) <= self.end_s - self.now():
-                count = len(others)
-        return count
-
-    def _round_s(self, specs: Iterable[str]) -> float:
-        """About how many seconds the first round takes, with two processes of each."""
-        open_now = [spec for spec in specs if self.bench.processes(spec)]
-        return 2 * LEAST_CALLS * sum(self.bench.call_s(spec) for spec in open_now)
-
-    def _measure_finalists(self, finalists: Sequence[str]) -> None:
-        left_s = max(1.0, min(self.end_s - self.now(), _FINAL_S * len(finalists)))
-        options = Options(replicas=2, evidence=False, passes=self.final_passes, budget_s=left_s)
-        self._race.data = data = self._screening.measured(finalists, options)
-        for row in data.results:
-            speed = per_item_ratio(data, self.reference, row.backend)
-            trial = self.trials[row.backend]
-            self._race.keep(attrs.evolve(trial, speedup=speed, measured_in="final"))
-
-    def _final_s(self) -> float:
-        """Seconds to keep for the end: the finalists are prepared again, and measured.
-
-        Little is kept until there is something to measure beside the reference.
-        """
-        if not self._race.others:
-            return _LEAST_FINAL_S
-        rows = min(len(self._race.racing) + 1, 1 + MOST_FINALISTS)  # one more may be found
-        rounds_s = min(_FINAL_S * rows, _MOST_FINAL_SHARE * self.budget_s)
-        rounds_s = max(rounds_s, self._round_s([self.reference, self._race.leader]))
-        builds_s = min(self._longest_build_s(self._race.racing), _MOST_BUILD_SHARE * self.budget_s)
-        return rounds_s + self.bench.start_s + builds_s
-
-    def _longest_build_s(self, specs: Iterable[str]) -> float:
-        return max((self.trials[spec].build_s or 0.0 for spec in specs), default=0.0)
+        self._finals.run()
 
     def _left_s(self) -> float:
         """Seconds that are left to try further configurations."""
-        return self.end_s - self._final_s() - self._kept_s - self.now()
+        return self._finals.left_s() - self._kept_s
 
     def _tell(self, step: str) -> None:
         leader = self._race.leader

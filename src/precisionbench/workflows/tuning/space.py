@@ -50,6 +50,7 @@ class Family:
         stage: how dear they are to prepare.
         first: specs that are tried, all of them.
         then: further options, each of which is tried alone on the fastest accurate spec.
+        slow: those of them with which preparing takes several times as long.
         typical_build_s: about how many seconds preparing one takes.
     """
 
@@ -57,6 +58,7 @@ class Family:
     stage: Stage
     first: tuple[str, ...]
     then: tuple[Mapping[str, Any], ...] = ()
+    slow: tuple[Mapping[str, Any], ...] = ()
     typical_build_s: float = 10.0
 
     @property
@@ -64,15 +66,27 @@ class Family:
         """The further options as texts, such as `cuda_graph=true`."""
         return tuple(spec_text("", options).lstrip(":") for options in self.then)
 
-    def refined(self, spec: str) -> tuple[str, ...]:
+    def refined(self, spec: str, with_slow: bool = True) -> tuple[str, ...]:
         """A spec with each of the further options alone.
 
         Args:
             spec: of this family.
+            with_slow: also with those of `slow`.
         """
         name, known = split_spec(spec)
-        specs = (canonical(name, {**known, **options}) for options in self.then)
+        then = [options for options in self.then if with_slow or options not in self.slow]
+        specs = (canonical(name, {**known, **options}) for options in then)
         return tuple(dict.fromkeys(found for found in specs if found and found != spec))
+
+    def is_slow(self, spec: str) -> bool:
+        """Whether preparing it takes several times as long as others of the family.
+
+        Args:
+            spec: of this family.
+        """
+        known = split_spec(spec)[1].items()
+        texts = (spec_text(self.backend, options) for options in self.slow)
+        return any(split_spec(text)[1].items() <= known for text in texts)
 
 
 @attrs.frozen
@@ -195,13 +209,14 @@ def _expanded(
         layouts.append(CHANNELS_LAST)
     tried = [{**options, **layout} for options in offered.first for layout in layouts]
     specs = [spec for options in tried if (spec := _spec(name, options, left_out))]
-    then = [*offered.then, *_common(offered.stage, facts)]
+    then = [*_common(offered.stage, facts), *offered.then, *offered.slow]
     if wanted and name not in wanted:
         exact = [canonical_spec(discovery.make(spec)) for spec in wanted]
         specs = [*(s for s in specs if any(matches(s, w) for w in wanted)), *exact]
         then = []
     first = tuple(dict.fromkeys(specs))
-    return Family(name, offered.stage, first, tuple(then), offered.typical_build_s)
+    slow = tuple(offered.slow)
+    return Family(name, offered.stage, first, tuple(then), slow, offered.typical_build_s)
 
 
 def _spec(name: str, options: Mapping[str, Any], left_out: list[LeftOut]) -> str:

@@ -1,0 +1,141 @@
+"""The end of a search: the finalists are prepared once more, and measured undisturbed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+
+import attrs
+
+from precisionbench.analysis.speedups import per_item_ratio
+from precisionbench.measure.options import Options
+from precisionbench.results.tuning import FAILED
+from precisionbench.workflows.tuning.bench import Bench
+from precisionbench.workflows.tuning.race import Race
+from precisionbench.workflows.tuning.screening import LEAST_CALLS, Screening
+
+MOST_FINALISTS = 3
+# Of more, so many are prepared a second time and measured for longer, before the finalists are.
+_MOST_NARROWED = 6
+# Seconds of rounds for each row when few are left, and at the end.
+_NARROWING_S, _FINAL_S = 1.5, 3.0
+_LEAST_S = 2.0
+# Shares of the budget that are kept for the end: for its rounds, and to build finalists again.
+_MOST_ROUNDS_SHARE, _MOST_BUILD_SHARE = 0.3, 0.25
+_AGAIN = 0.7  # a build takes this share of the first one where its code is cached
+
+
+@attrs.define
+class Finals:
+    """The end of one search.
+
+    Attributes:
+        bench: prepares and times.
+        race: what is known of each configuration.
+        screening: measures, and drops what fails.
+        end_s: when the search has to end, by `now`.
+        budget_s: seconds that it has in all.
+        now: a clock, in seconds.
+        passes: measure memory and energy, too.
+    """
+
+    bench: Bench
+    race: Race
+    screening: Screening
+    end_s: float
+    budget_s: float
+    now: Callable[[], float]
+    passes: bool
+
+    def left_s(self) -> float:
+        """Seconds until the end begins.
+
+        Little is kept for it until there is something to measure beside the reference.
+        """
+        return self.end_s - (self._needed_s() if self.race.others else _LEAST_S) - self.now()
+
+    def _needed_s(self) -> float:
+        rows = min(len(self.race.racing) + 1, 1 + MOST_FINALISTS)  # one more may be found
+        rounds_s = min(_FINAL_S * rows, _MOST_ROUNDS_SHARE * self.budget_s)
+        rounds_s = max(rounds_s, self._round_s([self.race.reference, self.race.leader]))
+        builds_s = self.again_s(self._longest_build_s(self.race.racing))
+        return rounds_s + self.bench.start_s + builds_s
+
+    def again_s(self, build_s: float) -> float:
+        """Seconds to keep for building the finalists once more.
+
+        Args:
+            build_s: of the longest of their builds.
+        """
+        return min(_AGAIN * build_s, _MOST_BUILD_SHARE * self.budget_s)
+
+    def _longest_build_s(self, specs: Iterable[str]) -> float:
+        return max((self.race.trials[spec].build_s or 0.0 for spec in specs), default=0.0)
+
+    def _round_s(self, specs: Iterable[str]) -> float:
+        """About how many seconds the first round takes, with two processes of each."""
+        open_now = [spec for spec in specs if self.bench.processes(spec)]
+        return 2 * LEAST_CALLS * sum(self.bench.call_s(spec) for spec in open_now)
+
+    def run(self) -> None:
+        """Measure the fastest in two processes each; nothing must be built meanwhile.
+
+        Raises:
+            KeyboardInterrupt: the user has ended it before the reference had a round.
+            PrecisionBenchError: the reference failed.
+        """
+        self._narrow()
+        count = self._most_finalists()
+        reason = f"not among the {count} fastest of the screening"
+        finalists = [self.race.reference, *self.race.fastest(count, reason)]
+        self.screening.tell("starting further processes of the finalists")
+        left_s = self.end_s - self.now()
+        rounds_s = max(self._round_s(finalists), min(_FINAL_S, left_s / 2))
+        # One whose further process is not ready in time is measured in the one that it has.
+        end_s = self.now() if left_s <= self.bench.start_s else self.end_s - rounds_s
+        for spec, why in self._open_twice(finalists, end_s).items():
+            reason = f"it could not be prepared again for the final rounds ({why})"
+            trial = self.race.trials[spec]
+            self.race.drop(attrs.evolve(trial, outcome=FAILED, reason=reason))
+        self._measure([spec for spec in finalists if self.bench.processes(spec)])
+
+    def _narrow(self) -> None:
+        """Measure the fastest in two processes, where these are more than finalists can be."""
+        if len(self.race.others) <= MOST_FINALISTS:
+            return
+        reason = f"not among the {_MOST_NARROWED} fastest of the screening"
+        specs = self.race.fastest(_MOST_NARROWED, reason)
+        left_s = self.left_s() - 2 * _NARROWING_S * len(specs)
+        if left_s > self.bench.start_s + self._longest_build_s(specs):
+            self._open_twice(specs, self.now() + left_s)
+        if self.left_s() > _NARROWING_S * len(specs):
+            able = [spec for spec in specs if self.bench.processes(spec)]
+            self.race.take(self.screening.rounds([self.race.reference, *able], _NARROWING_S))
+
+    def _most_finalists(self) -> int:
+        """How many configurations have a round before the end, each in two processes."""
+        count = 1
+        for others in itertools.accumulate([one] for one in self.race.others[:MOST_FINALISTS]):
+            if self._round_s([self.race.reference, *others]) <= self.end_s - self.now():
+                count = len(others)
+        return count
+
+    def _open_twice(self, specs: Iterable[str], end_s: float) -> dict[str, str]:
+        """Prepare two processes of each configuration; gives why some have none."""
+        errors: dict[str, str] = {}
+        is_late = self.now() >= end_s  # to start a further process and end it at once takes time
+        for count in (1,) if is_late else (1, 2):
+            lacking = [spec for spec in specs if self.bench.processes(spec) < count]
+            if lacking:
+                found = self.bench.open(lacking, end_s)
+                errors |= {spec: error.reason for spec, error in found.items()}
+        return {spec: why for spec, why in errors.items() if not self.bench.processes(spec)}
+
+    def _measure(self, finalists: Sequence[str]) -> None:
+        left_s = max(1.0, min(self.end_s - self.now(), _FINAL_S * len(finalists)))
+        options = Options(replicas=2, evidence=False, passes=self.passes, budget_s=left_s)
+        self.race.data = data = self.screening.measured(finalists, options)
+        for row in data.results:
+            speed = per_item_ratio(data, self.race.reference, row.backend)
+            trial = self.race.trials[row.backend]
+            self.race.keep(attrs.evolve(trial, speedup=speed, measured_in="final"))
