@@ -83,6 +83,7 @@ class SimulatedBench:
         start_s: as for `Bench`.
         begun: when the build of each configuration began that goes on, or is not taken yet.
         begins: every configuration whose build began, in order.
+        begun_s: when the build of each began for the first time.
         built_beside: configurations that were being built in each measurement.
         observed: configurations whose layers were compared with float64.
         noise: relative standard deviation of a block's level.
@@ -105,6 +106,7 @@ class SimulatedBench:
     start_s: float = 3.0
     begun: dict[str, float] = attrs.field(factory=dict)
     begins: list[str] = attrs.field(factory=list)
+    begun_s: dict[str, float] = attrs.field(factory=dict)
     built_beside: list[set[str]] = attrs.field(factory=list)
     observed: list[str] = attrs.field(factory=list)
     noise: float = 0.002
@@ -164,6 +166,7 @@ class SimulatedBench:
         assert limits.keys() in (set(), {*specs})
         self.begun |= dict.fromkeys(specs, self.clock_s)
         self.begins += specs
+        self.begun_s = dict.fromkeys(specs, self.clock_s) | self.begun_s
 
     def is_built(self, spec: str) -> bool:
         return self.begun[spec] + self.truth(spec).build_s <= self.clock_s

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from precisionbench.errors import BackendUnavailableError, SlowCallError, WorkerError
+from precisionbench.measure import kept
 from precisionbench.measure.open_rows import LateError, OpenRows
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import Row, plan
@@ -176,6 +177,19 @@ def test_a_row_whose_first_call_takes_far_too_long_is_ended_in_it(install):
         assert isinstance(errors["endless"], SlowCallError)
         assert errors["endless"].reason.startswith("a call takes more than 2.0 s (eager: ")
         assert [*opened.replicas] == ["eager", "half"]
+
+
+def test_passes_are_planned_for_the_rows_that_are_still_to_come(monkeypatch):
+    seen: list[list[str]] = []
+    monkeypatch.setattr(
+        kept, "_take_passes", lambda _, __, to_come: seen.append([one.name for one in to_come])
+    )
+    workload = resolve(nn.Linear(8, 8), torch.ones(2, 8), device="cpu", seed=0)
+    options = Options.of("quick", replicas=1, budget_s=0.5, passes=True)
+    with OpenRows.of(workload, None) as opened:
+        opened.open(rows("eager", "half"), time.monotonic() + 60)
+        opened.measure(["eager", "half"], "eager", options)
+    assert seen == [["eager", "half"], ["half"]]
 
 
 def test_rows_that_are_being_built_use_other_cores_than_those_that_are_measured():

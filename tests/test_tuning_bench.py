@@ -14,6 +14,7 @@ import torch
 from precisionbench.errors import ExecutionError, OutOfMemoryError, PrecisionBenchError
 from precisionbench.measure.open_rows import LateError
 from precisionbench.results.tuning import WITHIN
+from precisionbench.torchtools.global_state import threads
 from precisionbench.torchtools.tensors import Inputs
 from precisionbench.workflows.tuning import bench as bench_module
 from precisionbench.workflows.tuning.accuracy import SHUFFLED, ErrorJudge
@@ -35,10 +36,11 @@ class Rows:
     errors: dict[str, PrecisionBenchError] = attrs.field(factory=dict)
     device: str = "cpu"
     replicas: dict[str, list[SimpleNamespace]] = attrs.field(factory=dict)
+    stops: list[str] = attrs.field(factory=list)
 
     @property
     def pool(self) -> SimpleNamespace:
-        return SimpleNamespace(folder=self.folder)
+        return SimpleNamespace(folder=self.folder, stop=lambda: self.stops.append("stop"))
 
     def open(self, rows, end_s, limits=None) -> dict[str, PrecisionBenchError]:
         ready = [row.name for row in rows if row.name not in self.errors]
@@ -163,7 +165,7 @@ def test_on_a_cpu_or_with_few_cores_one_is_judged_after_the_other(tmp_path, devi
     assert [one.verdict for one in bench.accuracies(["half"])] == [WITHIN]
 
 
-def test_large_outputs_are_judged_one_after_the_other(tmp_path, monkeypatch):
+def test_no_more_are_judged_at_once_than_their_outputs_have_room(tmp_path, monkeypatch):
     monkeypatch.setattr(bench_module, "_JUDGED_BYTES", 2 * GIVEN.args[0].numel() * 8)
     bench = opened(tmp_path, torch.Tensor.double, "cuda", ["half"], slots=8)
     bench.judge = attrs.evolve(bench.judge, expected=[{"": GIVEN.args[0].double()}])
@@ -182,3 +184,31 @@ def test_one_that_fails_while_it_is_judged_leaves_the_others(tmp_path, device):
     failed, accurate = bench.accuracies(names)
     assert isinstance(failed, ExecutionError)
     assert accurate.verdict == WITHIN
+
+
+def test_judging_side_by_side_leaves_the_number_of_threads_as_it_was(tmp_path):
+    names = ["half", "half:dtype=bfloat16", "eager:precision=tf32", "autocast"]
+    seen: list[int] = []
+    with threads(3):
+        bench = opened(tmp_path, Meeting(4), "cuda", names, slots=4)
+        for _ in range(5):
+            assert len([*bench.accuracies(names)]) == 4
+        other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        other.start()
+        other.join()
+        assert (torch.get_num_threads(), seen) == (3, [3])
+
+
+def test_a_ctrl_c_stops_the_calls_of_those_that_are_judged_now(tmp_path):
+    names = ["half", "half:dtype=bfloat16"]
+    bench = opened(tmp_path, lambda x: x, "cuda", names, slots=2)
+
+    def interrupted(path: str) -> dict[str, torch.Tensor]:
+        raise KeyboardInterrupt  # stands for the user's, while the main thread waits
+
+    bench.rows.replicas["half"] = [SimpleNamespace(outputs_of=interrupted, opening=OPENING)]
+    before = torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt):
+        [*bench.accuracies(names)]
+    assert bench.rows.stops == ["stop"]
+    assert torch.get_num_threads() == before

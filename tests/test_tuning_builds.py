@@ -9,6 +9,7 @@ import pytest
 
 from precisionbench.backends.rungs import Stage
 from precisionbench.results.tuning import FINALIST, INACCURATE, NOT_FINISHED
+from precisionbench.spec_syntax import split_spec
 from precisionbench.workflows.tuning.builds import likely
 from precisionbench.workflows.tuning.space import Family, Space
 from simulated_bench import Simulated, SimulatedBench
@@ -18,8 +19,8 @@ from test_tuning_search import (
     SPACE,
     TRUTHS,
     best_of,
+    canonical,
     outcomes,
-    run,
     search_on,
     searched,
 )
@@ -29,11 +30,12 @@ BFLOAT16 = "compile:dtype=bfloat16,freezing=true"
 TUNED = "compile:dtype=float16,mode=max-autotune-no-cudagraphs,freezing=true"
 REDUCED = "compile:dtype=float16,mode=reduce-overhead,freezing=true"
 MODES = ({"mode": "max-autotune-no-cudagraphs"}, {"mode": "reduce-overhead"})
+TWO_DTYPES = Family("compile", Stage.COMPILER, (COMPILED, BFLOAT16), MODES[1:])
 LARGER = attrs.evolve(
     SPACE,
     families=(
         *SPACE.families[:2],
-        Family("compile", Stage.COMPILER, (COMPILED, BFLOAT16), MODES, MODES[:1], 20.0),
+        Family("compile", Stage.COMPILER, (COMPILED, BFLOAT16), MODES, typical_build_s=20.0),
     ),
 )
 
@@ -116,25 +118,104 @@ def test_what_is_ready_is_tried_before_more_that_needs_no_build():
 
 
 def test_what_needs_no_build_is_tried_while_others_are_built():
-    search, machine = searched(ahead=2)
-    place = machine.timed.index("half:cuda_graph=true")
-    assert place < machine.timed.index(COMPILED)
-    assert search.trials["half:cuda_graph=true"].speedup is not None
+    early = Simulated(6e-3, build_s=2.0)  # it is tried before further options of half
+    truths = TRUTHS | {REDUCED: early, COMPILED: Simulated(2e-3, build_s=60.0)}
+    _, machine = searched(truths, ahead=2)
+    places = [machine.timed.index(one) for one in (REDUCED, "half:cuda_graph=true", COMPILED)]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("ahead", [2, 4])
+def test_what_is_built_at_other_batch_sizes_is_tried_once(ahead):
+    truths = TRUTHS | {
+        "half:cuda_graph=true": Simulated(1.5e-3),
+        GRAPHED: Simulated(1.49e-3, build_s=20.0),
+    }
+    space = attrs.evolve(SPACE, batch_sizes=(8, 16))
+    search, machine = searched(truths, space=space, ahead=ahead, budget_s=400.0)
+    assert search.ended_by == "finished"
+    larger = {"batch_size": "8", "cuda_graph": "true"}
+    assert ("half", larger) in [split_spec(spec) for spec in machine.timed]
+
+
+@pytest.mark.parametrize("outcome", ["hangs", "fails"])
+def test_a_first_build_that_shows_nothing_does_not_keep_others_waiting(outcome):
+    hangs = Simulated(2e-3, build_s=1e4)
+    first = {
+        COMPILED: hangs if outcome == "hangs" else Simulated(2e-3, failure="no compiler"),
+        REDUCED: hangs,
+    }
+    space = attrs.evolve(LARGER, families=(*LARGER.families[:2], TWO_DTYPES))
+    _, machine = searched(TRUTHS | first, budget_s=150.0, space=space, ahead=4)
+    assert {*machine.begins[:2]} == {COMPILED, REDUCED}
+    assert BFLOAT16 in machine.timed
+    usual_s = TWO_DTYPES.typical_build_s
+    assert machine.begun_s[BFLOAT16] < (4 * usual_s if outcome == "hangs" else usual_s)
+
+
+def test_what_needs_no_build_leaves_time_to_judge_what_is_being_built():
+    layouts = ("", "memory_format=channels_last")
+    cheap = [
+        canonical(f"{name}:{','.join(filter(None, (option, layout)))}".rstrip(":"))
+        for name, option in [("eager", "precision=tf32"), ("half", ""), ("half", "dtype=bfloat16")]
+        for layout in layouts
+    ]
+    truths = {spec: Simulated(4e-3) for spec in cheap} | {"eager": TRUTHS["eager"]}
+    built = {spec: attrs.evolve(TRUTHS[spec], build_s=25.0) for spec in (COMPILED, GRAPHED)}
+    families = [
+        Family(name, Stage.PRECISION, tuple(spec for spec in cheap if spec.startswith(name)))
+        for name in ("eager", "half")
+    ]
+    space = Space((*families, SPACE.families[2]))
+    search, machine = searched(truths | built, 70.0, space, ahead=2, judging_s=8.0)
+    assert {COMPILED, GRAPHED} & {*machine.timed}
+    assert best_of(search) in (COMPILED, GRAPHED)
+
+
+def test_a_reference_that_is_not_tried_shows_how_long_others_of_it_build():
+    space = Space((SPACE.families[1],), batch_sizes=(8, 16))
+    truths = TRUTHS | {COMPILED: Simulated(1e-3, build_s=60.0)}
+    machine = SimulatedBench(truths, ahead=2)
+    search = search_on(machine, space, 120.0, reference=COMPILED)
+    machine.open([COMPILED], 1e9)
+    search.run()
+    assert not machine.begins
+    larger = [one.reason for spec, one in search.trials.items() if "batch_size" in spec]
+    assert larger
+    assert all(reason.startswith("it takes about 6") for reason in larger)
+
+
+def test_what_is_ready_and_may_win_is_tried_rather_than_more_finalists_measured():
+    late = {COMPILED: Simulated(2e-3, build_s=45.0), GRAPHED: Simulated(9e-3, build_s=1e4)}
+    search, machine = searched(TRUTHS | late, budget_s=70.0, ahead=2, judging_s=5.0)
+    assert best_of(search) == COMPILED
+    assert machine.clock_s <= 71
+
+
+def test_configurations_that_are_judged_side_by_side_need_less_time():
+    one, four = (searched(judging_s=8.0, judges=judges, budget_s=300.0) for judges in (1, 4))
+    assert four[1].clock_s < one[1].clock_s - 8.0
+    for search, _ in (one, four):
+        assert search._screening.judging_s == pytest.approx(8.0)
+    saved_s = one[0]._screening.needed_s(4) - four[0]._screening.needed_s(4)
+    assert saved_s == pytest.approx(3 * 8.0)
+
+
+def test_at_most_a_quarter_of_the_budget_is_kept_to_build_finalists_once_more():
+    search, _ = searched(budget_s=120.0)
+    assert search._finals.again_s(20.0) == pytest.approx(14.0)
+    assert search._finals.again_s(1e4) == 30.0
+
+
+def test_no_more_finalists_are_planned_for_than_are_asked_for():
+    search, _ = searched(budget_s=120.0)
+    assert search._finals.left_s(finalists=1) > search._finals.left_s()
 
 
 def test_no_further_build_begins_until_the_first_show_how_long_they_take():
-    begun: list[tuple[float, str]] = []
-
-    class Noted(SimulatedBench):
-        def build_ahead(self, specs, limits):
-            begun.extend((self.clock_s, spec) for spec in specs)
-            super().build_ahead(specs, limits)
-
-    machine = Noted(TRUTHS, ahead=4)
-    run(machine, LARGER, 200.0)
-    assert [spec for _, spec in begun[:2]] == [COMPILED, REDUCED]
-    assert BFLOAT16 in [spec for _, spec in begun[2:]]
-    assert begun[2][0] >= begun[0][0] + TRUTHS[COMPILED].build_s
+    _, machine = searched(space=LARGER, ahead=4)
+    assert {*machine.begins[:2]} == {COMPILED, REDUCED}
+    assert machine.begun_s[BFLOAT16] >= machine.begun_s[COMPILED] + TRUTHS[COMPILED].build_s
 
 
 def test_tuned_kernels_are_not_built_before_others_show_how_long_builds_take():
@@ -220,9 +301,12 @@ def test_a_build_for_which_no_time_is_left_is_no_measure_of_other_builds():
 
 
 def test_what_was_built_while_others_were_judged_for_long_is_not_called_late():
-    search, _ = searched(budget_s=60.0, ahead=2, judging_s=40.0)
+    truths = {
+        spec: attrs.evolve(one, build_s=35.0) for spec, one in TRUTHS.items() if one.build_s > 1
+    }
+    search, _ = searched(TRUTHS | truths, budget_s=70.0, ahead=2, judging_s=8.0)
     reason = "it was ready, or had failed, when no time was left"
-    assert search.trials[COMPILED].reason == reason
+    assert search.trials[GRAPHED].reason == reason
     assert not search._estimates.late
 
 
@@ -263,7 +347,7 @@ def test_the_layout_for_images_is_built_first_where_there_is_one():
     assert all("channels_last" in spec for spec in likely(family, lambda spec: False, 3))
     assert likely(family, lambda spec: spec == IN_LAYOUT, 1) != [IN_LAYOUT]
     without = attrs.evolve(family, first=(COMPILED, BFLOAT16))
-    assert likely(without, lambda spec: False, 2) == [COMPILED, TUNED]
+    assert likely(without, lambda spec: False, 2) == [COMPILED, REDUCED]
     engine = Family("onnxruntime", Stage.ENGINE, ("onnxruntime",))  # which refuses layouts
     assert likely(engine, lambda spec: False, 2) == ["onnxruntime"]
 

@@ -47,8 +47,7 @@ TUNED = "compile:dtype=float16,mode=max-autotune-no-cudagraphs"
 
 @pytest.mark.parametrize(("built_s", "expected_s"), [(None, 50.0), (30.0, 150.0)])
 def test_tuned_kernels_take_several_times_as_long_as_others_of_the_backend(built_s, expected_s):
-    slow = ({"mode": "max-autotune-no-cudagraphs"},)
-    family = Family("compile", Stage.COMPILER, ("compile:dtype=float16",), slow, slow)
+    family = Family("compile", Stage.COMPILER, ("compile:dtype=float16",))
     built = {"compile:dtype=float16": Trial("compile:dtype=float16", FINALIST, build_s=built_s)}
     found = Estimates(Space((family,)), built, {}, start_s=lambda: 3.0)
     assert found.build_s(TUNED) == expected_s

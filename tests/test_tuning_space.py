@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from precisionbench.backends.half import Half
 from precisionbench.backends.rungs import Capabilities, Stage
 from precisionbench.errors import BackendNotFoundError, SpecError
 from precisionbench.spec_syntax import split_spec
-from precisionbench.workflows.tuning.space import Facts, Family, Space, matches, space
+from precisionbench.workflows.tuning.space import (
+    Facts,
+    Family,
+    Space,
+    has_tuned_kernels,
+    matches,
+    space,
+)
 
 ENGINES = dict.fromkeys(
     ("onnxruntime", "openvino", "torch2trt", "torch-tensorrt", "apex-amp"),
@@ -75,17 +83,34 @@ def test_a_refined_spec_keeps_its_options_and_adds_one():
     assert all(split_spec(spec)[1].get("dtype") == "float16" for spec in refined)
 
 
-def test_a_slow_option_is_a_further_one_that_can_be_left_out():
-    family = Family(
-        "aot-inductor",
-        Stage.ENGINE,
-        ("aot-inductor",),
-        ({"freezing": True}, {"max_autotune": True}),
-        ({"max_autotune": True},),
-    )
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("compile", False),
+        ("compile:mode=reduce-overhead", False),
+        ("compile:mode=max-autotune", True),
+        ("compile:mode=max-autotune-no-cudagraphs,dtype=float16", True),
+        ("aot-inductor:max_autotune=true", True),
+        ("torchao:compile=true", False),
+        ("half", False),
+    ],
+)
+def test_backends_say_which_configurations_have_tuned_kernels(spec, expected):
+    assert has_tuned_kernels(spec) == expected
+
+
+def test_claims_that_cannot_be_read_say_nothing_of_kernels(monkeypatch):
+    monkeypatch.setattr(Half, "claims", lambda _: 1 / 0)
+    has_tuned_kernels.cache_clear()
+    assert not has_tuned_kernels("half")
+
+
+def test_tuned_kernels_are_a_further_option_that_can_be_left_out():
+    options = ({"freezing": True}, {"max_autotune": True})
+    family = Family("aot-inductor", Stage.ENGINE, ("aot-inductor",), options)
     frozen, tuned = family.refined("aot-inductor")
-    assert family.refined("aot-inductor", with_slow=False) == (frozen,)
-    assert [family.is_slow(one) for one in (frozen, tuned)] == [False, True]
+    assert (has_tuned_kernels(frozen), has_tuned_kernels(tuned)) == (False, True)
+    assert family.refined("aot-inductor", with_tuned=False) == (frozen,)
 
 
 def test_a_combination_that_the_backend_refuses_is_no_refinement():

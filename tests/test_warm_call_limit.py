@@ -85,6 +85,7 @@ def test_without_a_limit_a_call_may_take_any_time(clock):
         (FirstCallLimit("eager", 0.5, reference_first_call_s=20.0), 60.0),  # it compiles in it
         (FirstCallLimit("eager", 0.01, together=6), 12.0),
         (FirstCallLimit("eager", 0.01, device_type="cuda"), 10.0),  # it chooses kernels
+        (FirstCallLimit("eager", 0.01, together=6, device_type="cuda"), 12.0),
     ],
 )
 def test_a_first_call_may_take_as_long_as_that_of_the_reference_explains(limit, limit_s):

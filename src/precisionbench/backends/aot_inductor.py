@@ -133,7 +133,7 @@ class AotInductor(Backend):
         return TuningOptions(
             Stage.ENGINE,
             [{"precision": precision, "freezing": True}],
-            slow=[{"max_autotune": True}],
+            [{"max_autotune": True}],
             typical_build_s=100 if capabilities.device == "cuda" else 30,
         )
 

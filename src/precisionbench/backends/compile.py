@@ -147,11 +147,14 @@ class Compile(Backend):
         first += [{"dtype": "bfloat16"}, {}]
         if on_gpu and capabilities.capability >= AMPERE:
             first[-1] = {"precision": "tf32"}
+        further: list[dict[str, Any]] = [{"freezing": False}]
+        if on_gpu:
+            tuned = {"mode": "max-autotune-no-cudagraphs"}
+            further = [{"mode": "reduce-overhead"}, *further, tuned]
         return TuningOptions(
             Stage.COMPILER,
             [{**options, "freezing": True} for options in first],
-            [*([{"mode": "reduce-overhead"}] if on_gpu else []), {"freezing": False}],
-            [{"mode": "max-autotune-no-cudagraphs"}] if on_gpu else [],
+            further,
             typical_build_s=20,
         )
 

@@ -75,13 +75,12 @@ class TuningOptions:
             is compiled, `ENGINE` where an engine is built. What is cheaper is tried first.
         first: options that are tried, all of them.
         then: further options, each tried alone on the fastest accurate one of the first.
-        slow: the same, with which preparing takes several times as long, such as tuned kernels.
         typical_build_s: about how many seconds preparing takes, for a network of usual size; by it
-            and the expected gain `tune` chooses the order within a stage.
+            and the expected gain `tune` chooses the order within a stage. Where kernels are chosen
+            by timing them (`Claims.autotuned`), several times as long is expected.
     """
 
     stage: Stage
     first: Sequence[Mapping[str, Any]] = ({},)
     then: Sequence[Mapping[str, Any]] = ()
-    slow: Sequence[Mapping[str, Any]] = ()
     typical_build_s: float = 10.0

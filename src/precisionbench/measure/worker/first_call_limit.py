@@ -51,9 +51,10 @@ class FirstCallLimit:
     @property
     def limit_s(self) -> float:
         """Seconds in which the first call must end."""
-        least_s = _LEAST_S if self.device_type == "cpu" else _LEAST_GPU_S
-        by_call_s = max(least_s, _MOST_TIMES * self.reference_call_s)
-        return max(by_call_s, _MOST_TIMES_FIRST * self.reference_first_call_s) * self.together
+        by_call_s = max(_LEAST_S, _MOST_TIMES * self.reference_call_s)
+        by_first_s = _MOST_TIMES_FIRST * self.reference_first_call_s
+        least_s = 0.0 if self.device_type == "cpu" else _LEAST_GPU_S
+        return max(least_s, max(by_call_s, by_first_s) * self.together)
 
     def error(self) -> SlowFirstCallError:
         """The error of a call that takes longer."""

@@ -29,6 +29,7 @@ from precisionbench.measure.worker.first_call_limit import WarmCallLimit
 from precisionbench.results import ComparisonData
 from precisionbench.results.evidence import LayerError
 from precisionbench.results.tuning import RELATIVE_L2, Accuracy
+from precisionbench.torchtools.global_state import threads
 from precisionbench.torchtools.saving import save
 from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, Outputs
 from precisionbench.workflows.tuning.calibration import CalibrationBatches
@@ -322,10 +323,14 @@ class WorkerBench:
             yield from map(self._accuracy_or_error, specs)
             return
         pool = ThreadPoolExecutor(self.judges, thread_name_prefix="precisionbench-judge")
-        try:
-            yield from pool.map(self._accuracy_or_error, specs)
-        finally:  # those that are judged now are judged to their end
-            pool.shutdown(cancel_futures=True)
+        with threads(1):  # threads that set it each for itself would restore each other's number
+            try:
+                yield from pool.map(self._accuracy_or_error, specs)
+            except KeyboardInterrupt:
+                self.rows.pool.stop()  # the calls of those that are judged now are not waited for
+                raise
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def _accuracy_or_error(self, spec: str) -> Accuracy | PrecisionBenchError:
         try:

@@ -15,6 +15,7 @@ from precisionbench.workflows.tuning.space import Family, canonical
 
 # A build that nothing waits for may take this share of the time that is left.
 _PATIENCE = 0.8
+_LONG = 2.5  # others begin beside a first build that has taken this many times the expected seconds
 _WAIT_S = 1.0  # until the time that is left is checked again
 
 
@@ -48,6 +49,7 @@ class Builds:
     estimates: Estimates
     now: Callable[[], float]
     _begun: dict[str, _Build] = attrs.field(factory=dict, init=False)
+    _has_ended: bool = attrs.field(default=False, init=False)  # one of them, whatever came of it
     _unlikely: set[str] = attrs.field(factory=set, init=False)  # ended once, and not again
 
     def __contains__(self, spec: object) -> bool:
@@ -56,9 +58,13 @@ class Builds:
     @property
     def free(self) -> int:
         """How many more can begin: none beside the first, until these show how long builds take."""
-        if self._begun and not self.estimates.is_pace_known:
+        is_first = not self._has_ended and self.estimates.pace is None
+        if is_first and self._begun and not any(map(self._is_long, self._begun.values())):
             return 0
         return self.bench.ahead - len(self._begun)
+
+    def _is_long(self, build: _Build) -> bool:
+        return self.now() - build.begun_s > _LONG * build.expected_s
 
     @property
     def ready(self) -> list[str]:
@@ -93,6 +99,7 @@ class Builds:
             most: how many at most.
         """
         ready = self.ready[:most]
+        self._has_ended |= bool(ready)
         for spec in ready:
             del self._begun[spec]
         return ready
@@ -109,7 +116,7 @@ class Builds:
                 if is_over:
                     yield self._ended(spec, "it was ready, or had failed, when no time was left")
             elif passed_s > build.limit_s:
-                self.estimates.late[spec] = passed_s
+                self._has_ended, self.estimates.late[spec] = True, passed_s
                 usual = f"{build.expected_s:.0f} s were expected"
                 yield self._ended(spec, f"it was not built after {passed_s:.0f} s; {usual}")
             elif is_over:
@@ -147,13 +154,16 @@ class Builds:
 def likely(family: Family, is_decided: Callable[[str], bool], count: int) -> list[str]:
     """What to build before anything was tried: the first dtype, in the layout for images.
 
+    With further options, but for tuned kernels; where there are none, all that is offered.
+
     Args:
         family: whose configurations are built.
         is_decided: whether a configuration needs no try.
         count: how many at most.
     """
     base = _likely_base(family.first)
-    found = (base, *family.refined(base, with_slow=False))
+    others = family.refined(base, with_tuned=False) if family.then else family.first
+    found = (base, *others)
     return [spec for spec in dict.fromkeys(found) if not is_decided(spec)][:count]
 
 

@@ -14,9 +14,11 @@ from precisionbench.results.tuning import INACCURATE, Trial
 from precisionbench.spec_syntax import split_spec
 from precisionbench.statistics import Interval
 from precisionbench.workflows.tuning.race import AS_FAST
-from precisionbench.workflows.tuning.space import Family, Space
+from precisionbench.workflows.tuning.space import Family, Space, has_tuned_kernels
 
-_SLOW = 5.0  # slow options, such as tuned kernels, are prepared in so many times the usual time
+# Kernels that are chosen by timing them are built in so many times the usual time. Swin-T on an
+# H200: 49 s, and with such kernels more than 80 s, of which each shape of a GEMM took 4 to 9 s.
+_TUNED = 5.0
 _EAGER_S = 1.0  # to prepare what needs no compiler
 # A small network is built in this share of the usual time.
 _LEAST_PACE = 0.25
@@ -81,51 +83,33 @@ class Estimates:
         return self._build_s(spec, _LEAST_PACE)
 
     def _build_s(self, spec: str, unknown_pace: float) -> float:
+        known = {**self._built, **self.late}
+        if alike := [seconds for one, seconds in known.items() if _kind(one) == _kind(spec)]:
+            return median(alike)
         family = self.space.family_of(spec)
-        if family is None:
+        if family is None or is_cheap(family):
             return _EAGER_S
-        if known := self._known_s(family, family.is_slow(spec)):
-            return median(known)
-        usual_s = self._usual_s(family, unknown_pace)
-        return _SLOW * usual_s if family.is_slow(spec) else usual_s
-
-    def _usual_s(self, family: Family, unknown_pace: float) -> float:
-        """Seconds to prepare a configuration of a family without slow options."""
-        if known := self._known_s(family, is_slow=False):
-            return median(known)
-        if is_cheap(family):
-            return _EAGER_S
-        pace = self._pace()
-        return family.typical_build_s * (unknown_pace if pace is None else pace)
-
-    def _known_s(self, family: Family, is_slow: bool) -> list[float]:
-        """Seconds of the builds of a family that ended, and those after which some were ended."""
-        return self._seconds({**self._built, **self.late}, family, is_slow)
+        pace = self._pace_of(family) or self.pace or unknown_pace
+        return family.typical_build_s * _times(spec) * pace
 
     @property
     def _built(self) -> dict[str, float]:
         return {name: trial.build_s for name, trial in self.trials.items() if trial.build_s}
 
-    def _seconds(self, known: Mapping[str, float], family: Family, is_slow: bool) -> list[float]:
-        return [
-            seconds
-            for name, seconds in known.items()
-            if self.space.family_of(name) is family and family.is_slow(name) == is_slow
-        ]
-
-    def _pace(self) -> float | None:
-        """How long builds took here, by their usual time; None where nothing was built."""
+    def _pace_of(self, family: Family) -> float | None:
         found = [
-            median(built) / family.typical_build_s
-            for family in self.space.families
-            if not is_cheap(family) and (built := self._seconds(self._built, family, False))
+            seconds / (family.typical_build_s * _times(spec))
+            for spec, seconds in self._built.items()
+            if self.space.family_of(spec) is family
         ]
         return median(found) if found else None
 
     @property
-    def is_pace_known(self) -> bool:
-        """Whether something was built here, or took too long, which shows how long others take."""
-        return self._pace() is not None or bool(self.late)
+    def pace(self) -> float | None:
+        """How long builds took here, by their usual time; None where nothing was built."""
+        families = [family for family in self.space.families if not is_cheap(family)]
+        found = [pace for family in families if (pace := self._pace_of(family))]
+        return median(found) if found else None
 
     def limit_s(self, specs: Iterable[str], left_s: float) -> float:
         """Seconds after which building some configurations side by side is ended.
@@ -225,6 +209,16 @@ def is_cheap(family: Family) -> bool:
         family: of the space.
     """
     return family.stage < Stage.COMPILER
+
+
+def _kind(spec: str) -> tuple[str, bool]:
+    """Configurations of a kind build about as long."""
+    return split_spec(spec)[0], has_tuned_kernels(spec)
+
+
+def _times(spec: str) -> float:
+    """How many times as long as others of its backend a configuration builds."""
+    return _TUNED if has_tuned_kernels(spec) else 1.0
 
 
 def _keeps_float32(spec: str) -> bool:

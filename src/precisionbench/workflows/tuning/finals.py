@@ -47,15 +47,19 @@ class Finals:
     now: Callable[[], float]
     passes: bool
 
-    def left_s(self) -> float:
+    def left_s(self, finalists: int = MOST_FINALISTS) -> float:
         """Seconds until the end begins.
 
         Little is kept for it until there is something to measure beside the reference.
-        """
-        return self.end_s - (self._needed_s() if self.race.others else _LEAST_S) - self.now()
 
-    def _needed_s(self) -> float:
-        rows = min(len(self.race.racing) + 1, 1 + MOST_FINALISTS)  # one more may be found
+        Args:
+            finalists: how many there are at most, besides the reference.
+        """
+        needed_s = self._needed_s(finalists) if self.race.others else _LEAST_S
+        return self.end_s - needed_s - self.now()
+
+    def _needed_s(self, finalists: int) -> float:
+        rows = min(len(self.race.racing) + 1, 1 + finalists)  # one more may be found
         rounds_s = min(_FINAL_S * rows, _MOST_ROUNDS_SHARE * self.budget_s)
         rounds_s = max(rounds_s, self._round_s([self.race.reference, self.race.leader]))
         builds_s = self.again_s(self._longest_build_s(self.race.racing))

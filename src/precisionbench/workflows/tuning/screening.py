@@ -153,13 +153,17 @@ class Screening:
         ready = [spec for spec in specs if self._can_win(spec)]
         if ready:
             self.tell("judging " + ", ".join(ready))
-        accurate = [spec for spec, found in self._judged(ready) if self._is_accurate(spec, found)]
+        accurate = [spec for spec, found in self.judged(ready) if self._is_accurate(spec, found)]
         self._find_layers(ready)
         if accurate:
             self._time(accurate)
 
-    def _judged(self, specs: Sequence[str]) -> Iterator[tuple[str, Accuracy | PrecisionBenchError]]:
-        """The accuracy of open configurations, each as soon as it is known, or why it failed."""
+    def judged(self, specs: Sequence[str]) -> Iterator[tuple[str, Accuracy | PrecisionBenchError]]:
+        """The accuracy of open configurations, each as soon as it is known, or why it failed.
+
+        Args:
+            specs: the configurations.
+        """
         known = {spec: found for spec in specs if (found := self._known_accuracy(spec))}
         unknown = [spec for spec in specs if spec not in known]
         begun_s = self.now()

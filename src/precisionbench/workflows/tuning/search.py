@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
+from precisionbench.errors import PrecisionBenchError
 from precisionbench.results import ComparisonData
 from precisionbench.results.tuning import (
     FINALIST,
@@ -82,8 +83,8 @@ class Search:
         self._builds = Builds(self.bench, self._estimates, self.now)
         tried_by = self.bench, race, self._estimates, self._builds
         self._screening = Screening(*tried_by, now=self.now, tell=self._tell)
-        time = self.end_s, self.budget_s, self.now
-        self._finals = Finals(self.bench, race, self._screening, *time, self.final_passes)
+        times = self.end_s, self.budget_s, self.now
+        self._finals = Finals(self.bench, race, self._screening, *times, self.final_passes)
         self._kept_s = _BATCHES_SHARE * self.budget_s if self.space.batch_sizes else 0.0
         self._known |= {self.reference, *(s for f in self.space.families for s in f.first)}
 
@@ -146,7 +147,9 @@ class Search:
 
     def _judge_reference(self) -> None:
         """The reference stays in all rounds; it can only be chosen where it is accurate enough."""
-        accuracy = self.bench.accuracy(self.reference)
+        ((_, accuracy),) = self._screening.judged([self.reference])
+        if isinstance(accuracy, PrecisionBenchError):
+            raise accuracy
         outcome = FINALIST if accuracy.verdict == WITHIN else INACCURATE
         build_s = self.bench.build_s(self.reference)
         reason = "" if outcome == FINALIST else accuracy.reason
@@ -163,7 +166,8 @@ class Search:
 
     def _try_cheap(self) -> bool:
         """Try what is promising and needs no build; false where there is nothing, or no time."""
-        todo = [*filter(self._is_promising, self._undecided(self._cheap))]
+        undecided = [spec for spec in self._undecided(self._cheap) if spec not in self._builds]
+        todo = [*filter(self._is_promising, undecided)]
         return bool(todo) and self._try_some(todo)
 
     def _search(self, families: Sequence[Family]) -> None:
@@ -211,7 +215,7 @@ class Search:
         base = self._estimates.fastest(first)
         if not base or self._left_s() >= self._two_builds_s(base):
             return []
-        specs = (base, *family.refined(base, with_slow=False))
+        specs = (base, *family.refined(base, with_tuned=False))
         return [spec for spec in specs if not self._race.is_decided(spec)]
 
     def _two_builds_s(self, spec: str) -> float:
@@ -288,11 +292,12 @@ class Search:
     def _try_built(self, todo: Sequence[str], preferred: Sequence[str]) -> bool:
         """Try what is built by now, and go on building; false where there is time for neither."""
         self._builds.end_unlikely()
-        ready = self._builds.take_ready(self._most_judged(self.bench.ahead, self._left_s()))
-        for spec, reason in self._builds.end_late(is_over=self._left_s() <= self._judging_s()):
+        left_s = self._left_s_for_ready()
+        ready = self._builds.take_ready(self._most_judged(self.bench.ahead, left_s))
+        for spec, reason in self._builds.end_late(is_over=left_s <= self._judging_s()):
             self._race.give_up(spec, reason)
         if ready:  # before further builds begin: these show how long builds take here
-            self._screening.run(ready, self._left_s())
+            self._screening.run(ready, left_s)
             return True
         undecided = [spec for spec in todo if not self._race.is_decided(spec)]
         able = self._able(spec for spec in undecided if spec not in self._builds)
@@ -305,6 +310,13 @@ class Search:
             self._tell("building " + ", ".join(self._builds.specs))
             self._builds.wait()
         return True
+
+    def _left_s_for_ready(self) -> float:
+        """Seconds that are left to try what is built; for what may win, finalists are fewer."""
+        left_s = self._left_s()
+        if left_s <= self._judging_s() and any(map(self._is_promising, self._builds.ready)):
+            return self._finals.left_s(finalists=1) - self._kept_s
+        return left_s
 
     def _begin(self, specs: Sequence[str]) -> None:
         """Begin to build configurations, no more than there is room for."""
@@ -334,6 +346,8 @@ class Search:
     def _most(self, spec: str) -> int:
         """How many configurations like this one can be built, judged and timed in what is left."""
         spare_s = self._left_s() - self._estimates.least_build_s(spec) - self.bench.start_s
+        if building := len(self._builds.specs):  # these are judged and timed, too
+            spare_s -= self._screening.needed_s(building)
         return max(1, self._most_judged(_CHEAP_SLOTS, spare_s))
 
     def _most_judged(self, most: int, spare_s: float) -> int:

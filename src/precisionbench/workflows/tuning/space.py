@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import attrs
@@ -13,6 +15,7 @@ from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Stage, Tu
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.errors import (
     ENDS_OF_RUN,
+    FOREIGN_ERRORS,
     BackendNotFoundError,
     PrecisionBenchError,
     SpecError,
@@ -50,7 +53,6 @@ class Family:
         stage: how dear they are to prepare.
         first: specs that are tried, all of them.
         then: further options, each of which is tried alone on the fastest accurate spec.
-        slow: those of them with which preparing takes several times as long.
         typical_build_s: about how many seconds preparing one takes.
     """
 
@@ -58,7 +60,6 @@ class Family:
     stage: Stage
     first: tuple[str, ...]
     then: tuple[Mapping[str, Any], ...] = ()
-    slow: tuple[Mapping[str, Any], ...] = ()
     typical_build_s: float = 10.0
 
     @property
@@ -66,27 +67,17 @@ class Family:
         """The further options as texts, such as `cuda_graph=true`."""
         return tuple(spec_text("", options).lstrip(":") for options in self.then)
 
-    def refined(self, spec: str, with_slow: bool = True) -> tuple[str, ...]:
+    def refined(self, spec: str, with_tuned: bool = True) -> tuple[str, ...]:
         """A spec with each of the further options alone.
 
         Args:
             spec: of this family.
-            with_slow: also with those of `slow`.
+            with_tuned: also with options that tune kernels.
         """
         name, known = split_spec(spec)
-        then = [options for options in self.then if with_slow or options not in self.slow]
-        specs = (canonical(name, {**known, **options}) for options in then)
-        return tuple(dict.fromkeys(found for found in specs if found and found != spec))
-
-    def is_slow(self, spec: str) -> bool:
-        """Whether preparing it takes several times as long as others of the family.
-
-        Args:
-            spec: of this family.
-        """
-        known = split_spec(spec)[1].items()
-        texts = (spec_text(self.backend, options) for options in self.slow)
-        return any(split_spec(text)[1].items() <= known for text in texts)
+        specs = [canonical(name, {**known, **options}) for options in self.then]
+        found = dict.fromkeys(one for one in specs if one and one != spec)
+        return tuple(one for one in found if with_tuned or not has_tuned_kernels(one))
 
 
 @attrs.frozen
@@ -209,14 +200,13 @@ def _expanded(
         layouts.append(CHANNELS_LAST)
     tried = [{**options, **layout} for options in offered.first for layout in layouts]
     specs = [spec for options in tried if (spec := _spec(name, options, left_out))]
-    then = [*_common(offered.stage, facts), *offered.then, *offered.slow]
+    then = [*_common(offered.stage, facts), *offered.then]
     if wanted and name not in wanted:
         exact = [canonical_spec(discovery.make(spec)) for spec in wanted]
         specs = [*(s for s in specs if any(matches(s, w) for w in wanted)), *exact]
         then = []
     first = tuple(dict.fromkeys(specs))
-    slow = tuple(offered.slow)
-    return Family(name, offered.stage, first, tuple(then), slow, offered.typical_build_s)
+    return Family(name, offered.stage, first, tuple(then), offered.typical_build_s)
 
 
 def _spec(name: str, options: Mapping[str, Any], left_out: list[LeftOut]) -> str:
@@ -287,3 +277,15 @@ def matches(spec: str, pattern: str) -> bool:
 
 def _value(backend: Backend, option: str) -> object:
     return getattr(backend, option, None)
+
+
+@cache
+def has_tuned_kernels(spec: str) -> bool:
+    """Whether kernels are chosen by timing them, which makes building several times as long.
+
+    Args:
+        spec: of a configuration.
+    """
+    with contextlib.suppress(*FOREIGN_ERRORS):  # the code of a plugin
+        return discovery.make(spec).claims().autotuned
+    return False
