@@ -463,7 +463,7 @@ def test_two_minutes_are_enough_for_a_frozen_cuda_graph_on_a_gpu(slots, begun_s,
     assert machine.clock_s <= 121
     assert split_spec(best_of(search)) == ("compile", FROZEN | {"cuda_graph": "true"})
     tuned = [trial for spec, trial in search.trials.items() if "max-autotune" in spec]
-    assert re.match(r"it takes about 1\d\d s, and \d+ s were left", tuned[0].reason)
+    assert re.match(r"it takes about \d+ s, and \d+ s were left", tuned[0].reason)
 
 
 def test_kernels_are_tuned_where_there_is_time():
