@@ -279,7 +279,7 @@ def _searched(
 ) -> TuningData:
     with OpenRows.of(workload, None) as rows:
         slots = _slots(workload.device.type)
-        ahead = slots if workload.device.type == "cuda" and slots > 1 else 0
+        ahead = _ahead(workload.device.type, slots)
         bench = WorkerBench(rows, judge, slots, ahead, calibration)
         report = partial(_report, tell, wanted.begun_s)
         search = Search(
@@ -347,6 +347,11 @@ def _slots(device_type: str) -> int:
     """How many configurations are prepared at once: compiling keeps some cores busy for each."""
     each = _CORES_OF_A_BUILD.get(device_type, _CORES_OF_A_BUILD_ELSEWHERE)
     return max(1, len(cpu_affinity.usable_cores() or (0,)) // each)
+
+
+def _ahead(device_type: str, slots: int) -> int:
+    """How many are built while others are measured: on a CPU they would disturb these."""
+    return slots if device_type == "cuda" and slots > 1 else 0
 
 
 def _report(tell: OnProgress | None, begun_s: float, status: Status) -> None:
