@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import attrs
@@ -31,6 +31,7 @@ from precisionbench.results import (
 from precisionbench.results.tuning import BEYOND, WITHIN, Accuracy, Trial
 from precisionbench.spec_syntax import spec_text, split_spec
 from precisionbench.statistics import Interval
+from precisionbench.workflows.tuning.bench import Judged
 
 BATCH_SIZE = 4
 LEAST_CALLS = 6  # of each process, however small the budget is
@@ -208,7 +209,7 @@ class SimulatedBench:
         loss = Interval(error, error, error * 1.05)
         return Accuracy(loss, WITHIN if loss.high <= self.limit else BEYOND)
 
-    def accuracies(self, specs: Sequence[str]) -> Iterator[Accuracy | PrecisionBenchError]:
+    def accuracies(self, specs: Sequence[str]) -> Judged:
         begun_s = self.clock_s
         for number, spec in enumerate(specs):
             turn = number // self.judges  # those of a turn are judged side by side

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,10 +39,15 @@ class Rows:
     device: str = "cpu"
     replicas: dict[str, list[SimpleNamespace]] = attrs.field(factory=dict)
     stops: list[str] = attrs.field(factory=list)
+    on_stop: Callable[[], object] = lambda: None
 
     @property
     def pool(self) -> SimpleNamespace:
-        return SimpleNamespace(folder=self.folder, stop=lambda: self.stops.append("stop"))
+        return SimpleNamespace(folder=self.folder, stop=self._stop)
+
+    def _stop(self) -> None:
+        self.stops.append("stop")
+        self.on_stop()
 
     def open(self, rows, end_s, limits=None) -> dict[str, PrecisionBenchError]:
         ready = [row.name for row in rows if row.name not in self.errors]
@@ -199,16 +206,39 @@ def test_judging_side_by_side_leaves_the_number_of_threads_as_it_was(tmp_path):
         assert (torch.get_num_threads(), seen) == (3, [3])
 
 
-def test_a_ctrl_c_stops_the_calls_of_those_that_are_judged_now(tmp_path):
-    names = ["half", "half:dtype=bfloat16"]
+@pytest.mark.parametrize("interrupted", [0, 1])
+def test_a_ctrl_c_stops_the_calls_of_those_that_are_judged_now(tmp_path, interrupted):
+    names, ended = ["half", "half:dtype=bfloat16"], threading.Event()
     bench = opened(tmp_path, lambda x: x, "cuda", names, slots=2)
 
-    def interrupted(path: str) -> dict[str, torch.Tensor]:
-        raise KeyboardInterrupt  # stands for the user's, while the main thread waits
+    def endless(path: str) -> dict[str, torch.Tensor]:
+        os.kill(os.getpid(), signal.SIGINT)  # which the main thread takes
+        assert ended.wait(60)
+        raise ExecutionError("it was ended")
 
-    bench.rows.replicas["half"] = [SimpleNamespace(outputs_of=interrupted, opening=OPENING)]
+    spec = names[interrupted]
+    bench.rows.replicas[spec] = [SimpleNamespace(outputs_of=endless, opening=OPENING)]
+    bench.rows.on_stop = ended.set
     before = torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):
         [*bench.accuracies(names)]
+    assert bench.rows.stops == ["stop"]
+    assert torch.get_num_threads() == before
+
+
+def test_what_is_judged_no_further_is_not_waited_for(tmp_path):
+    names, ended = ["half", "half:dtype=bfloat16"], threading.Event()
+    bench = opened(tmp_path, lambda x: x, "cuda", names, slots=2)
+
+    def endless(path: str) -> dict[str, torch.Tensor]:
+        assert ended.wait(60)
+        raise ExecutionError("it was ended")
+
+    bench.rows.replicas[names[1]] = [SimpleNamespace(outputs_of=endless, opening=OPENING)]
+    bench.rows.on_stop = ended.set
+    before = torch.get_num_threads()
+    judged = bench.accuracies(names)
+    next(judged)
+    judged.close()  # as an exception between two of them does
     assert bench.rows.stops == ["stop"]
     assert torch.get_num_threads() == before

@@ -5,35 +5,71 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
+from collections.abc import Sequence
 from typing import Any
 
+import attrs
 import pytest
 import torch
 from torch import nn
 
 import precisionbench as pb
-from precisionbench.results.tuning import BEST
+from precisionbench.measure.worker.pool import WorkerPool
+from precisionbench.results.tuning import BEST, Accuracy
 from precisionbench.workflows.tuning import tune as tune_module
-from precisionbench.workflows.tuning.bench import WorkerBench
+from precisionbench.workflows.tuning.bench import Judged, WorkerBench
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("listed_once")]
 
-SPECS = ["eager", "half:dtype=bfloat16", "compile"]
+
+@attrs.define
+class Judging:
+    """What is judged in each call, and what happens while one configuration is."""
+
+    groups: list[list[str]] = attrs.field(factory=list)
+    stops: int = 0
+    interrupts: str = ""  # specs that begin so are interrupted once
+    _all = WorkerBench.accuracies
+    _one = WorkerBench.accuracy
+
+    def accuracies(self, bench: WorkerBench, specs: Sequence[str]) -> Judged:
+        self.groups.append([*specs])
+        return Judging._all(bench, specs)
+
+    def accuracy(self, bench: WorkerBench, spec: str) -> Accuracy:
+        if self.interrupts and spec.startswith(self.interrupts):
+            self.interrupts = ""
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1.0)  # so that the main thread takes it meanwhile
+        return Judging._one(bench, spec)
 
 
-@pytest.fixture(autouse=True)
-def as_on_a_gpu(monkeypatch):
+@pytest.fixture
+def judging(monkeypatch) -> Judging:
+    """As on a GPU, on a CPU."""
+    seen, stop = Judging(), WorkerPool.stop
+
+    def stopped(pool: WorkerPool) -> None:
+        seen.stops += 1
+        stop(pool)
+
     monkeypatch.setattr(tune_module, "_ahead", lambda *_: 2)
-    monkeypatch.setattr(WorkerBench, "judges", 2)
+    monkeypatch.setattr(WorkerBench, "judges", 3)
+    monkeypatch.setattr(WorkerBench, "accuracies", lambda *given: seen.accuracies(*given))
+    monkeypatch.setattr(WorkerBench, "accuracy", lambda *given: seen.accuracy(*given))
+    monkeypatch.setattr(WorkerPool, "stop", stopped)
+    return seen
 
 
-def tuned(on_step, **options: Any) -> pb.Tuned:
+def tuned(**options: Any) -> pb.Tuned:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(256, 512), nn.GELU(), nn.Linear(512, 8)).eval()
-    inputs = torch.randn(64, 256, generator=torch.Generator().manual_seed(1))
+    layers = nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 8, 3)
+    inputs = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    specs = ["eager", "half:dtype=bfloat16", "compile"]
     return pb.tune(
-        model, inputs, include=SPECS, budget_s=45, device="cpu", journal=None,
-        on_progress=lambda progress: on_step(progress.step), **options,
+        nn.Sequential(*layers).eval(), inputs, include=specs, budget_s=45, device="cpu",
+        journal=None, **options,
     )  # fmt: skip
 
 
@@ -46,11 +82,12 @@ def threads_of_torch() -> list[int]:
     return seen
 
 
-@pytest.mark.parametrize("batch_sizes", [None, [16]])
-def test_what_is_built_meanwhile_is_judged_and_timed(batch_sizes):
-    steps: list[str] = []
+@pytest.mark.parametrize("batch_sizes", [None, [8]])
+def test_several_are_judged_at_once_while_others_are_built(judging, batch_sizes):
     before = threads_of_torch()
-    found = tuned(steps.append, batch_sizes=batch_sizes)
+    found = tuned(batch_sizes=batch_sizes)
+    assert max(map(len, judging.groups)) >= 2
+    assert not judging.stops
     assert found.data.elapsed_s <= 1.1 * 45
     compiled = [one for one in found.trials if one.spec.startswith("compile") and one.build_s]
     assert compiled
@@ -60,16 +97,11 @@ def test_what_is_built_meanwhile_is_judged_and_timed(batch_sizes):
     assert threads_of_torch() == before
 
 
-def test_a_ctrl_c_while_several_are_judged_keeps_the_best_so_far():
-    before, judged = threads_of_torch(), []
-
-    def interrupt(step: str) -> None:
-        if step.startswith("judging") and "compile" in step and not judged:
-            judged.append(step)
-            threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT)).start()
-
-    found = tuned(interrupt)
-    assert judged
+def test_a_ctrl_c_while_something_is_judged_keeps_the_best_so_far(judging):
+    before = threads_of_torch()
+    judging.interrupts = "compile"
+    found = tuned()
+    assert judging.stops == 1
     assert found.data.ended_by == "interrupted"
-    assert found.spec in {trial.spec for trial in found.trials}
+    assert not any(trial.accuracy for trial in found.trials if trial.spec.startswith("compile"))
     assert threads_of_torch() == before

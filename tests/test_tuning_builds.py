@@ -192,6 +192,18 @@ def test_what_is_ready_and_may_win_is_tried_rather_than_more_finalists_measured(
     assert machine.clock_s <= 71
 
 
+@pytest.mark.parametrize("places", [(0, 1), (1, 0)])
+def test_of_what_is_ready_the_most_promising_is_tried_first(places):
+    slow, fast = "compile:freezing=true,precision=tf32", COMPILED
+    first = tuple((slow, fast)[place] for place in places)
+    family = Family("compile", Stage.COMPILER, first)
+    late = {fast: Simulated(2e-3, build_s=45.0), slow: Simulated(5e-3, build_s=45.0)}
+    space = attrs.evolve(SPACE, families=(*SPACE.families[:2], family))
+    search, machine = searched(TRUTHS | late, 70.0, space, ahead=2, judging_s=5.0)
+    assert {*machine.begins} == {slow, fast}
+    assert best_of(search) == fast
+
+
 def test_configurations_that_are_judged_side_by_side_need_less_time():
     one, four = (searched(judging_s=8.0, judges=judges, budget_s=300.0) for judges in (1, 4))
     assert four[1].clock_s < one[1].clock_s - 8.0
@@ -348,6 +360,9 @@ def test_the_layout_for_images_is_built_first_where_there_is_one():
     assert likely(family, lambda spec: spec == IN_LAYOUT, 1) != [IN_LAYOUT]
     without = attrs.evolve(family, first=(COMPILED, BFLOAT16))
     assert likely(without, lambda spec: False, 2) == [COMPILED, REDUCED]
+    asked_for = attrs.evolve(family, first=(TUNED, COMPILED), then=())
+    assert likely(asked_for, lambda spec: False, 4) == [COMPILED]
+    assert likely(attrs.evolve(asked_for, first=(TUNED,)), lambda spec: False, 4) == [TUNED]
     engine = Family("onnxruntime", Stage.ENGINE, ("onnxruntime",))  # which refuses layouts
     assert likely(engine, lambda spec: False, 2) == ["onnxruntime"]
 

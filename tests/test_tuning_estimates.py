@@ -52,6 +52,9 @@ def test_tuned_kernels_take_several_times_as_long_as_others_of_the_backend(built
     found = Estimates(Space((family,)), built, {}, start_s=lambda: 3.0)
     assert found.build_s(TUNED) == expected_s
     assert found.build_s("compile:dtype=float16") == (built_s or 10.0)
+    found.late["compile"] = 70.0
+    assert found.build_s(TUNED) == (210.0 if built_s is None else 150.0)
+    del found.late["compile"]
     found.late[TUNED] = 400.0
     assert found.build_s(TUNED) == 400.0
     assert found.build_s("compile:dtype=float16") == (built_s or 10.0)

@@ -103,6 +103,7 @@ def test_claims_that_cannot_be_read_say_nothing_of_kernels(monkeypatch):
     monkeypatch.setattr(Half, "claims", lambda _: 1 / 0)
     has_tuned_kernels.cache_clear()
     assert not has_tuned_kernels("half")
+    has_tuned_kernels.cache_clear()
 
 
 def test_tuned_kernels_are_a_further_option_that_can_be_left_out():

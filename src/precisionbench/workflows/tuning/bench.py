@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
@@ -41,6 +41,9 @@ _MEANINGLESS = (
     "all outputs are zero for these inputs, so the errors say nothing; tune the model with trained "
     "weights, or with other inputs"
 )
+
+
+Judged = Generator[Accuracy | PrecisionBenchError, None, None]
 
 
 class Bench(Protocol):
@@ -114,8 +117,11 @@ class Bench(Protocol):
         """How accurate an open configuration is."""
         ...
 
-    def accuracies(self, specs: Sequence[str]) -> Iterator[Accuracy | PrecisionBenchError]:
-        """How accurate each of some open configurations is, in their order; or why it failed."""
+    def accuracies(self, specs: Sequence[str]) -> Judged:
+        """How accurate each of some open configurations is, in their order; or why it failed.
+
+        What is still judged when it is closed is ended.
+        """
         ...
 
     def worst_layers(self, spec: str) -> Sequence[str]:
@@ -317,19 +323,21 @@ class WorkerBench:
             return 1
         return max(1, min(self.slots, _JUDGED_BYTES // max(1, self.judge.output_bytes)))
 
-    def accuracies(self, specs: Sequence[str]) -> Iterator[Accuracy | PrecisionBenchError]:
+    def accuracies(self, specs: Sequence[str]) -> Judged:
         """How accurate each is, in their order; see `Bench`."""
         if self.judges == 1:
             yield from map(self._accuracy_or_error, specs)
             return
         pool = ThreadPoolExecutor(self.judges, thread_name_prefix="precisionbench-judge")
         with threads(1):  # threads that set it each for itself would restore each other's number
+            left = len(specs)
             try:
-                yield from pool.map(self._accuracy_or_error, specs)
-            except KeyboardInterrupt:
-                self.rows.pool.stop()  # the calls of those that are judged now are not waited for
-                raise
+                for found in pool.map(self._accuracy_or_error, specs):
+                    left -= 1
+                    yield found
             finally:
+                if left:  # the user wants it to end, so what is judged now is not waited for
+                    self.rows.pool.stop()
                 pool.shutdown(cancel_futures=True)
 
     def _accuracy_or_error(self, spec: str) -> Accuracy | PrecisionBenchError:

@@ -11,7 +11,7 @@ from precisionbench.measure.worker.first_call_limit import WarmCallLimit
 from precisionbench.spec_syntax import split_spec
 from precisionbench.workflows.tuning.bench import Bench
 from precisionbench.workflows.tuning.estimates import Estimates
-from precisionbench.workflows.tuning.space import Family, canonical
+from precisionbench.workflows.tuning.space import Family, canonical, has_tuned_kernels
 
 # A build that nothing waits for may take this share of the time that is left.
 _PATIENCE = 0.8
@@ -96,9 +96,9 @@ class Builds:
         """Configurations that are built, or have failed; they are opened as others are.
 
         Args:
-            most: how many at most.
+            most: how many at most; those that are expected to be the fastest.
         """
-        ready = self.ready[:most]
+        ready = sorted(self.ready, key=lambda spec: -self.estimates.speed(spec))[:most]
         self._has_ended |= bool(ready)
         for spec in ready:
             del self._begun[spec]
@@ -154,16 +154,16 @@ class Builds:
 def likely(family: Family, is_decided: Callable[[str], bool], count: int) -> list[str]:
     """What to build before anything was tried: the first dtype, in the layout for images.
 
-    With further options, but for tuned kernels; where there are none, all that is offered.
+    With further options, or else all that is offered; but with tuned kernels only where all are.
 
     Args:
         family: whose configurations are built.
         is_decided: whether a configuration needs no try.
         count: how many at most.
     """
-    base = _likely_base(family.first)
-    others = family.refined(base, with_tuned=False) if family.then else family.first
-    found = (base, *others)
+    first = [spec for spec in family.first if not has_tuned_kernels(spec)] or family.first
+    base = _likely_base(first)
+    found = (base, *(family.refined(base, with_tuned=False) or first))
     return [spec for spec in dict.fromkeys(found) if not is_decided(spec)][:count]
 
 

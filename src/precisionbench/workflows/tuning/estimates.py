@@ -65,8 +65,8 @@ class Estimates:
     def build_s(self, spec: str) -> float:
         """Seconds that preparing will take.
 
-        By others of the backend; else by how long it usually takes, and how much faster or slower
-        than usual other backends were built.
+        By others of the backend, with tuned kernels or without; else by how long it usually takes,
+        and how much faster or slower than usual the backend, or else others, were built.
 
         Args:
             spec: of the space, or further options on one of it.
@@ -84,23 +84,24 @@ class Estimates:
         return self._build_s(spec, _LEAST_PACE)
 
     def _build_s(self, spec: str, unknown_pace: float) -> float:
-        known = {**self._built, **self.late}
+        known = self._built | self.late
         if alike := [seconds for one, seconds in known.items() if _kind(one) == _kind(spec)]:
             return median(alike)
         family = self.space.family_of(spec)
         if family is None or is_cheap(family):
             return _EAGER_S
-        pace = self._pace_of(family) or self.pace or unknown_pace
+        late = {one: seconds for one, seconds in self.late.items() if not has_tuned_kernels(one)}
+        pace = self._pace_of(family, self._built | late) or self.pace or unknown_pace
         return family.typical_build_s * _times(spec) * pace
 
     @property
     def _built(self) -> dict[str, float]:
         return {name: trial.build_s for name, trial in self.trials.items() if trial.build_s}
 
-    def _pace_of(self, family: Family) -> float | None:
+    def _pace_of(self, family: Family, known: Mapping[str, float]) -> float | None:
         found = [
             seconds / (family.typical_build_s * _times(spec))
-            for spec, seconds in self._built.items()
+            for spec, seconds in known.items()
             if self.space.family_of(spec) is family
         ]
         return median(found) if found else None
@@ -109,7 +110,7 @@ class Estimates:
     def pace(self) -> float | None:
         """How long builds took here, by their usual time; None where nothing was built."""
         families = [family for family in self.space.families if not is_cheap(family)]
-        found = [pace for family in families if (pace := self._pace_of(family))]
+        found = [pace for family in families if (pace := self._pace_of(family, self._built))]
         return median(found) if found else None
 
     def limit_s(self, specs: Iterable[str], left_s: float) -> float:

@@ -53,7 +53,7 @@ class Finals:
         Little is kept for it until there is something to measure beside the reference.
 
         Args:
-            finalists: how many there are at most, besides the reference.
+            finalists: for how many, besides the reference, time of the rounds is kept at most.
         """
         needed_s = self._needed_s(finalists) if self.race.others else _LEAST_S
         return self.end_s - needed_s - self.now()

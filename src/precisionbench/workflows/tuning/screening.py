@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 
 import attrs
 
@@ -153,12 +154,15 @@ class Screening:
         ready = [spec for spec in specs if self._can_win(spec)]
         if ready:
             self.tell("judging " + ", ".join(ready))
-        accurate = [spec for spec, found in self.judged(ready) if self._is_accurate(spec, found)]
+        with closing(self.judged(ready)) as judged:
+            accurate = [spec for spec, found in judged if self._is_accurate(spec, found)]
         self._find_layers(ready)
         if accurate:
             self._time(accurate)
 
-    def judged(self, specs: Sequence[str]) -> Iterator[tuple[str, Accuracy | PrecisionBenchError]]:
+    def judged(
+        self, specs: Sequence[str]
+    ) -> Generator[tuple[str, Accuracy | PrecisionBenchError], None, None]:
         """The accuracy of open configurations, each as soon as it is known, or why it failed.
 
         Args:
@@ -167,9 +171,9 @@ class Screening:
         known = {spec: found for spec in specs if (found := self._known_accuracy(spec))}
         unknown = [spec for spec in specs if spec not in known]
         begun_s = self.now()
-        judged = self.bench.accuracies(unknown)
-        for spec in specs:
-            yield spec, known[spec] if spec in known else next(judged)
+        with closing(self.bench.accuracies(unknown)) as judged:
+            for spec in specs:
+                yield spec, known[spec] if spec in known else next(judged)
         if unknown:
             turns = math.ceil(len(unknown) / self.bench.judges)
             self.judging_s = max(self.judging_s, (self.now() - begun_s) / turns)

@@ -292,8 +292,8 @@ class Search:
     def _try_built(self, todo: Sequence[str], preferred: Sequence[str]) -> bool:
         """Try what is built by now, and go on building; false where there is time for neither."""
         self._builds.end_unlikely()
-        left_s = self._left_s_for_ready()
-        ready = self._builds.take_ready(self._most_judged(self.bench.ahead, left_s))
+        most, left_s = self._most_ready()
+        ready = self._builds.take_ready(self._most_judged(most, left_s))
         for spec, reason in self._builds.end_late(is_over=left_s <= self._judging_s()):
             self._race.give_up(spec, reason)
         if ready:  # before further builds begin: these show how long builds take here
@@ -311,12 +311,16 @@ class Search:
             self._builds.wait()
         return True
 
-    def _left_s_for_ready(self) -> float:
-        """Seconds that are left to try what is built; for what may win, finalists are fewer."""
+    def _most_ready(self) -> tuple[int, float]:
+        """How many that are built can be tried, and seconds that are left for them.
+
+        For what may win, less time is kept for the rounds of the end.
+        """
         left_s = self._left_s()
-        if left_s <= self._judging_s() and any(map(self._is_promising, self._builds.ready)):
-            return self._finals.left_s(finalists=1) - self._kept_s
-        return left_s
+        promising = [*filter(self._is_promising, self._builds.ready)]
+        if promising and left_s <= self._judging_s():
+            return len(promising), self._finals.left_s(finalists=1) - self._kept_s
+        return self.bench.ahead, left_s
 
     def _begin(self, specs: Sequence[str]) -> None:
         """Begin to build configurations, no more than there is room for."""

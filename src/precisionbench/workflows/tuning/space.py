@@ -287,5 +287,5 @@ def has_tuned_kernels(spec: str) -> bool:
         spec: of a configuration.
     """
     with contextlib.suppress(*FOREIGN_ERRORS):  # the code of a plugin
-        return discovery.make(spec).claims().autotuned
+        return bool(discovery.make(spec).claims().autotuned)
     return False
