@@ -18,12 +18,12 @@ from made_up_results import comparison_data
 from precisionbench.cli import main
 from precisionbench.diagnosis.findings import MadeExperiments
 from precisionbench.errors import MeasurementError, OutOfMemoryError, SpecError
-from precisionbench.measure import kept
 from precisionbench.measure.compare import plan
 from precisionbench.measure.finish import FinishedRow
 from precisionbench.measure.kept import KeptWorkers, unspoiled
 from precisionbench.measure.options import Options
 from precisionbench.measure.replicas import CrowdedError
+from precisionbench.measure.run import Run
 from precisionbench.measure.time_budget import TimeBudget
 from precisionbench.measure.worker.client import WorkerBackend
 from precisionbench.probes.run_all import NO_TIME
@@ -255,12 +255,10 @@ def test_an_unknown_experiment_on_the_command_line_is_refused_before_measuring()
     assert "there is no experiment 'nope'" in done.output
 
 
-def test_passes_for_which_the_budget_has_no_time_are_left_out(monkeypatch):
-    seen: dict[str, object] = {}
-    monkeypatch.setattr(FinishedRow, "run_probes", lambda _, **given: seen.update(given))
-    rows = [SimpleNamespace(error=None, mean_call_s=0.1)] * 4
+def test_passes_for_which_the_budget_has_no_time_are_left_out():
+    rows = [SimpleNamespace(name=str(number)) for number in range(4)]
+    states = {row.name: SimpleNamespace(error=None, mean_call_s=0.1) for row in rows}
     for left_s, expected in ((10.0, []), (5.5, ["energy"]), (4.0, ["energy", "transfers"])):
         budget = TimeBudget(10.0, "cuda", profile=False, now=iter([0.0, 12.0 - left_s]).__next__)
-        kept._take_passes(SimpleNamespace(time=budget), finished(2), rows)
-        assert [*seen["leave_out"]] == expected
-        assert seen["passes"]
+        run = SimpleNamespace(time=budget, rows=rows)
+        assert [*Run.leave_out_of(run, rows[0], states)] == expected

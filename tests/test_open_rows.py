@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from precisionbench.errors import BackendUnavailableError, SlowCallError, WorkerError
-from precisionbench.measure import kept
+from precisionbench.measure.finish import FinishedRow
 from precisionbench.measure.open_rows import LateError, OpenRows
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import Row, plan
+from precisionbench.measure.time_budget import TimeBudget
 from precisionbench.measure.worker.first_call_limit import WarmCallLimit
 from precisionbench.model.workload import resolve
 from precisionbench.results.progress import Progress
@@ -181,15 +182,22 @@ def test_a_row_whose_first_call_takes_far_too_long_is_ended_in_it(install):
 
 def test_passes_are_planned_for_the_rows_that_are_still_to_come(monkeypatch):
     seen: list[list[str]] = []
-    monkeypatch.setattr(
-        kept, "_take_passes", lambda _, __, to_come: seen.append([one.name for one in to_come])
-    )
+    probed: list[dict[str, object]] = []
+
+    def leave_out(_: TimeBudget, to_come, __) -> list[str]:
+        seen.append([one.name for one in to_come])
+        return ["energy"]
+
+    monkeypatch.setattr(TimeBudget, "leave_out", leave_out)
+    monkeypatch.setattr(FinishedRow, "run_probes", lambda _, **given: probed.append(given))
     workload = resolve(nn.Linear(8, 8), torch.ones(2, 8), device="cpu", seed=0)
     options = Options.of("quick", replicas=1, budget_s=0.5, passes=True)
     with OpenRows.of(workload, None) as opened:
         opened.open(rows("eager", "half"), time.monotonic() + 60)
         opened.measure(["eager", "half"], "eager", options)
     assert seen == [["eager", "half"], ["half"]]
+    assert [one["leave_out"] for one in probed] == [["energy"]] * 2
+    assert all(one["passes"] for one in probed)
 
 
 def test_rows_that_are_being_built_use_other_cores_than_those_that_are_measured():

@@ -28,7 +28,6 @@ from test_tuning_search import (
 IN_LAYOUT = "compile:dtype=float16,freezing=true,memory_format=channels_last"
 BFLOAT16 = "compile:dtype=bfloat16,freezing=true"
 TUNED = "compile:dtype=float16,mode=max-autotune-no-cudagraphs,freezing=true"
-REDUCED = "compile:dtype=float16,mode=reduce-overhead,freezing=true"
 MODES = ({"mode": "max-autotune-no-cudagraphs"}, {"mode": "reduce-overhead"})
 TWO_DTYPES = Family("compile", Stage.COMPILER, (COMPILED, BFLOAT16), MODES[1:])
 LARGER = attrs.evolve(
@@ -119,9 +118,9 @@ def test_what_is_ready_is_tried_before_more_that_needs_no_build():
 
 def test_what_needs_no_build_is_tried_while_others_are_built():
     early = Simulated(6e-3, build_s=2.0)  # it is tried before further options of half
-    truths = TRUTHS | {REDUCED: early, COMPILED: Simulated(2e-3, build_s=60.0)}
+    truths = TRUTHS | {GRAPHED: early, COMPILED: Simulated(2e-3, build_s=60.0)}
     _, machine = searched(truths, ahead=2)
-    places = [machine.timed.index(one) for one in (REDUCED, "half:cuda_graph=true", COMPILED)]
+    places = [machine.timed.index(one) for one in (GRAPHED, "half:cuda_graph=true", COMPILED)]
     assert places == sorted(places)
 
 
@@ -143,11 +142,11 @@ def test_a_first_build_that_shows_nothing_does_not_keep_others_waiting(outcome):
     hangs = Simulated(2e-3, build_s=1e4)
     first = {
         COMPILED: hangs if outcome == "hangs" else Simulated(2e-3, failure="no compiler"),
-        REDUCED: hangs,
+        GRAPHED: hangs,
     }
     space = attrs.evolve(LARGER, families=(*LARGER.families[:2], TWO_DTYPES))
     _, machine = searched(TRUTHS | first, budget_s=150.0, space=space, ahead=4)
-    assert {*machine.begins[:2]} == {COMPILED, REDUCED}
+    assert {*machine.begins[:2]} == {COMPILED, GRAPHED}
     assert BFLOAT16 in machine.timed
     usual_s = TWO_DTYPES.typical_build_s
     assert machine.begun_s[BFLOAT16] < (4 * usual_s if outcome == "hangs" else usual_s)
@@ -226,14 +225,14 @@ def test_no_more_finalists_are_planned_for_than_are_asked_for():
 
 def test_no_further_build_begins_until_the_first_show_how_long_they_take():
     _, machine = searched(space=LARGER, ahead=4)
-    assert {*machine.begins[:2]} == {COMPILED, REDUCED}
+    assert {*machine.begins[:2]} == {COMPILED, GRAPHED}
     assert machine.begun_s[BFLOAT16] >= machine.begun_s[COMPILED] + TRUTHS[COMPILED].build_s
 
 
 def test_tuned_kernels_are_not_built_before_others_show_how_long_builds_take():
     family = LARGER.families[2]
     assert TUNED in family.refined(COMPILED)
-    assert likely(family, lambda spec: False, 8) == [COMPILED, REDUCED]
+    assert likely(family, lambda spec: False, 8) == [COMPILED, GRAPHED]
 
 
 def test_it_takes_less_time_than_one_after_the_other():
@@ -242,16 +241,16 @@ def test_it_takes_less_time_than_one_after_the_other():
 
 
 def test_what_is_ready_is_not_kept_waiting_by_a_slow_build():
-    truths = TRUTHS | {REDUCED: Simulated(1e-3, build_s=70.0)}
+    truths = TRUTHS | {GRAPHED: Simulated(1e-3, build_s=70.0)}
     search, machine = searched(truths, space=LARGER, ahead=3)
-    assert machine.timed.index(COMPILED) < machine.timed.index(REDUCED)
-    assert best_of(search) == REDUCED
+    assert machine.timed.index(COMPILED) < machine.timed.index(GRAPHED)
+    assert best_of(search) == GRAPHED
 
 
 def test_a_build_that_takes_too_long_is_ended_and_named():
-    truths = TRUTHS | {REDUCED: Simulated(1e-3, build_s=1e4)}
+    truths = TRUTHS | {GRAPHED: Simulated(1e-3, build_s=1e4)}
     search, machine = searched(truths, space=LARGER, ahead=3)
-    trial = search.trials[REDUCED]
+    trial = search.trials[GRAPHED]
     assert trial.outcome == NOT_FINISHED
     assert trial.reason.startswith("it was not built after 1")
     assert trial.reason.endswith("s; 20 s were expected")
@@ -261,9 +260,9 @@ def test_a_build_that_takes_too_long_is_ended_and_named():
 
 
 def test_nothing_is_built_while_finalists_are_measured():
-    truths = TRUTHS | {REDUCED: Simulated(1e-3, build_s=1e4)}
+    truths = TRUTHS | {GRAPHED: Simulated(1e-3, build_s=1e4)}
     _, machine = searched(truths, space=LARGER, ahead=3)
-    assert REDUCED in machine.built_beside[-2]
+    assert GRAPHED in machine.built_beside[-2]
     assert machine.built_beside[-1] == set()
 
 
@@ -359,7 +358,7 @@ def test_the_layout_for_images_is_built_first_where_there_is_one():
     assert all("channels_last" in spec for spec in likely(family, lambda spec: False, 3))
     assert likely(family, lambda spec: spec == IN_LAYOUT, 1) != [IN_LAYOUT]
     without = attrs.evolve(family, first=(COMPILED, BFLOAT16))
-    assert likely(without, lambda spec: False, 2) == [COMPILED, REDUCED]
+    assert likely(without, lambda spec: False, 2) == [COMPILED, GRAPHED]
     asked_for = attrs.evolve(family, first=(TUNED, COMPILED), then=())
     assert likely(asked_for, lambda spec: False, 4) == [COMPILED]
     assert likely(attrs.evolve(asked_for, first=(TUNED,)), lambda spec: False, 4) == [TUNED]

@@ -288,12 +288,10 @@ def _finish_row(
 def _probe(run: Run, row: Row, done: FinishedRow, row_states: Mapping[str, RowState]) -> None:
     """Measure a row besides its latency, as far as there is time for it."""
     run.collector.report_row(row, "finishing")
-    to_come = [row_states[other.name] for other in run.rows[run.rows.index(row) :]]
-    leave_out = run.time.leave_out(to_come, [*row_states.values()]) if run.time else ()
     done.run_probes(
         output_only=run.stop_requested(),
         passes=run.options.passes,
-        leave_out=leave_out,
+        leave_out=run.leave_out_of(row, row_states),
         steady=not (run.time and run.time.is_over),
     )
 

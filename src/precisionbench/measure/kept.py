@@ -170,16 +170,14 @@ def measure_rows(run: Run, row_states: Sequence[RowState]) -> None:
         elif state.complete_rounds:
             part = FinishedRow.of(state, ended_by)
             if run.options.passes and ended_by != "interrupted":
-                to_come = [by_name[other.name] for other in run.rows[run.rows.index(row) :]]
-                _take_passes(run, part, to_come)
+                leave_out = run.leave_out_of(row, by_name)
+                part.run_probes(
+                    output_only=False,
+                    passes=True,
+                    leave_out=leave_out,
+                    steady=False,
+                    capture=False,
+                )
             finish.add_to(run.collector, row, [part])
         else:
             run.fail(row, interrupted())
-
-
-def _take_passes(run: Run, part: FinishedRow, to_come: Sequence[RowState]) -> None:
-    """Measure a row besides its latency, as far as the budget has time for it."""
-    leave_out = run.time.leave_out(to_come, to_come) if run.time else ()
-    part.run_probes(
-        output_only=False, passes=True, leave_out=leave_out, steady=False, capture=False
-    )

@@ -176,6 +176,18 @@ class Run:
         """
         return warned(self.collector.add_note, f"{what} failed; the measurement is kept")
 
+    def leave_out_of(self, row: Row, row_states: Mapping[str, RowState]) -> Collection[str]:
+        """What is not done with a row after its rounds, as the budget has no time for it.
+
+        Args:
+            row: the rows from it on have not been measured besides their latency.
+            row_states: of all rows.
+        """
+        if self.time is None:
+            return ()
+        to_come = [row_states[other.name] for other in self.rows[self.rows.index(row) :]]
+        return self.time.leave_out(to_come, [*row_states.values()])
+
     def leave_out_unavailable(self) -> None:
         """Leave out rows whose backends cannot run on this machine."""
         for row in list(self.rows):

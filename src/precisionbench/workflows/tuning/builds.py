@@ -10,12 +10,11 @@ from precisionbench.backends.rungs import CHANNELS_LAST
 from precisionbench.measure.worker.first_call_limit import WarmCallLimit
 from precisionbench.spec_syntax import split_spec
 from precisionbench.workflows.tuning.bench import Bench
-from precisionbench.workflows.tuning.estimates import Estimates
+from precisionbench.workflows.tuning.estimates import TOO_LONG, Estimates
 from precisionbench.workflows.tuning.space import Family, canonical, has_tuned_kernels
 
 # A build that nothing waits for may take this share of the time that is left.
 _PATIENCE = 0.8
-_LONG = 2.5  # others begin beside a first build that has taken this many times the expected seconds
 _WAIT_S = 1.0  # until the time that is left is checked again
 
 
@@ -59,12 +58,12 @@ class Builds:
     def free(self) -> int:
         """How many more can begin: none beside the first, until these show how long builds take."""
         is_first = not self._has_ended and self.estimates.pace is None
-        if is_first and self._begun and not any(map(self._is_long, self._begun.values())):
+        if is_first and self._begun and not any(map(self._is_too_long, self._begun.values())):
             return 0
         return self.bench.ahead - len(self._begun)
 
-    def _is_long(self, build: _Build) -> bool:
-        return self.now() - build.begun_s > _LONG * build.expected_s
+    def _is_too_long(self, build: _Build) -> bool:
+        return self.now() - build.begun_s > TOO_LONG * build.expected_s
 
     @property
     def ready(self) -> list[str]:

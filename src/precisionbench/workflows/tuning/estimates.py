@@ -28,9 +28,9 @@ _LEAST_PACE = 0.25
 _ALIKE = 2.0
 # The share of the leader's speed from which a configuration is tried before further options.
 _PROMISING = 0.8
-# A build is ended after this many times the expected seconds, unless it is within this share of the
-# time that is left.
-_PATIENCE, _SHARE_OF_REST = 2.5, 0.5
+# A build takes too long from this many times the expected seconds on. It is ended then, unless it
+# is within this share of the time that is left.
+TOO_LONG, _SHARE_OF_REST = 2.5, 0.5
 # The speed to expect where rows of the same dtype were not accurate enough.
 _UNLIKELY = 0.1
 # Speeds of dtypes by that of the fastest, until some were timed: ResNet-50 on an H200, and on a CPU
@@ -121,7 +121,7 @@ class Estimates:
             left_s: seconds that are left for all that is tried.
         """
         expected_s = max(self.build_s(spec) for spec in specs) + self.start_s()
-        return min(left_s, max(_PATIENCE * expected_s, _SHARE_OF_REST * left_s))
+        return min(left_s, max(TOO_LONG * expected_s, _SHARE_OF_REST * left_s))
 
     def is_promising(self, spec: str, leader: str) -> bool:
         """Whether a configuration could become the leader, by rows of its dtype and layout.
