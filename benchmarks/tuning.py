@@ -2,13 +2,15 @@
 
 python benchmarks/tuning.py result.json [--model resnet50 ...] [--device cuda:1] [--budget 120]
     [--hand-build-s 120] [--by-hand-s 60] [--total-s 580] [--tiny]
+python benchmarks/tuning.py result.json --again earlier.json [--model resnet50 ...] ...
 python benchmarks/tuning.py merged.json --merge first.json second.json
 
 Each model is tuned, and its winner is run on inputs that the search has not seen. Then the winner
 and what a person would try by hand (half, channels_last, compile with and without freezing,
 reduce-overhead, max-autotune-no-cudagraphs, a CUDA graph) are measured in common rounds, in two
 processes each. A row by hand that is not built within `--hand-build-s` is named in the record, and
-the others are measured without it. The record is written after each step, so that a run which is
+the others are measured without it. `--again` does this alone, for the winners of an earlier
+record, with more time to build. The record is written after each step, so that a run which is
 killed keeps what it has; a step that fails is named, too.
 
 With `--total-s` the run ends in time: models that would not end are left out, and named. For
@@ -31,7 +33,7 @@ import attrs
 import torch
 from torch import nn
 from tuning_models import CASES, Case
-from tuning_records import Record, merged
+from tuning_records import Record, different, merged
 
 import precisionbench as pb
 from precisionbench.analysis.speedups import per_item_ratio
@@ -50,7 +52,13 @@ REFERENCE = "eager"
 FRESH = 5
 FRESH_S = 30.0  # to prepare the winner once more, and run the model in float64
 LEAST_BUILD_S = 15.0  # below it, no row by hand is built
+BUILD_SHARE = 0.6  # of what is left beside the rounds, for the first processes of rows by hand
 LAYOUT = "memory_format=channels_last"
+BY_HAND = (
+    "best_by_hand", "share_of_best_by_hand", "latencies_s", "items_per_s_by_hand",
+    "errors_by_hand", "not_measured", "by_hand_s", "by_hand_left_out", "failures", "failure",
+    "batch",
+)  # fmt: skip
 
 
 @attrs.frozen
@@ -60,6 +68,8 @@ class Times:
     Attributes:
         budget_s: of `tune`.
         hand_build_s: to build the rows by hand, and as long again for their second processes.
+            Of less time that is left, the first processes have most: the second ones find what is
+            compiled on disk. A tenth is left for the end.
         by_hand_s: of the rounds by hand.
         end_s: when everything has to end, by `time.monotonic`.
     """
@@ -73,9 +83,9 @@ class Times:
         """Seconds that are left for everything."""
         return self.end_s - time.monotonic()
 
-    def build_s(self) -> float:
+    def build_s(self, share: float = BUILD_SHARE) -> float:
         """Seconds in which rows by hand can be built now."""
-        return min(self.hand_build_s, (self.left_s() - self.by_hand_s) / 2)
+        return min(self.hand_build_s, (self.left_s() - self.by_hand_s) * share)
 
 
 @attrs.frozen
@@ -194,7 +204,7 @@ def measured(
         ready = [row for row in rows if row.name in open_rows.replicas]
         if REFERENCE in errors:
             raise errors[REFERENCE]
-        open_rows.open(ready, time.monotonic() + times.build_s())  # what is compiled is on disk
+        open_rows.open(ready, time.monotonic() + times.build_s(share=0.9))
         options = Options(replicas=2, evidence=False, passes=False, budget_s=times.by_hand_s)
         outputs = {row.name: open_rows.replicas[row.name][0].output for row in ready}
         data = open_rows.measure([row.name for row in ready], REFERENCE, options)
@@ -239,12 +249,42 @@ def try_model(tried: Tried, entry: dict[str, Any], record: Record, times: Times)
         "fresh inputs": lambda: tried.fresh(best),
         "by hand": lambda: tried.by_hand(best.spec, times),
     }
+    take(steps, entry, record)
+
+
+def try_again(
+    tried: Tried, earlier: Mapping[str, Any], entry: dict[str, Any], record: Record, times: Times
+) -> None:
+    """Measure what a person would try beside the winner of an earlier record."""
+    entry.update({key: value for key, value in earlier.items() if key not in BY_HAND})
+    take({"by hand": lambda: tried.by_hand(entry["best"], times)}, entry, record)
+
+
+def take(
+    steps: Mapping[str, Callable[[], dict[str, Any]]], entry: dict[str, Any], record: Record
+) -> None:
+    """Take steps; the record holds what each found, or why it failed."""
     for step, work in steps.items():
         try:
             entry.update(work())
         except Exception as exc:  # what is known without it is kept
             entry.setdefault("failures", {})[step] = f"{type(exc).__name__}: {exc}"
         record.write()
+
+
+def winners(given: argparse.Namespace, where: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The models of an earlier record that were tuned, by name, as far as they are wanted.
+
+    Raises:
+        SystemExit: the record is of another device or version, or holds no such model.
+    """
+    earlier = json.loads(given.again.read_text())
+    if differing := different(earlier["environment"], where):
+        raise SystemExit(f"{given.again} was made elsewhere: it differs in {', '.join(differing)}")
+    found = {case["model"]: case for case in earlier["cases"] if "best" in case}
+    if missing := [name for name in given.model or () if name not in found] or not found:
+        raise SystemExit(f"{given.again} has no winner of {missing if found else 'any model'}")
+    return {name: found[name] for name in given.model or found}
 
 
 def run(given: argparse.Namespace) -> None:
@@ -255,16 +295,23 @@ def run(given: argparse.Namespace) -> None:
     )
     where = environment.capture(device, ["torchvision", "transformers"])
     record = Record(given.result, attrs.asdict(where))
+    earlier = winners(given, json.loads(json.dumps(record.environment))) if given.again else {}
     needed_s = 1.1 * times.budget_s + FRESH_S
-    for name in given.model or CASES:
+    if earlier:
+        needed_s = times.by_hand_s + LEAST_BUILD_S / BUILD_SHARE
+    for name in earlier or given.model or CASES:
         if times.left_s() < needed_s:
             record.left_out[name] = f"{times.left_s():.0f} s were left of about {needed_s:.0f} s"
             continue
         case, begun_s = CASES[name], time.monotonic()
         batch = 2 if given.tiny else case.batch
         entry = record.begin(model=name, batch=batch)
+        tried = Tried.of(case, batch, device)
         try:
-            try_model(Tried.of(case, batch, device), entry, record, times)
+            if earlier:
+                try_again(tried, earlier[name], entry, record, times)
+            else:
+                try_model(tried, entry, record, times)
         except Exception as exc:  # the other models are of use without this one
             entry["failure"] = f"{type(exc).__name__}: {exc}"
         entry["all_s"] = time.monotonic() - begun_s
@@ -287,8 +334,11 @@ def main() -> None:
     parser.add_argument("--by-hand-s", type=float, default=60.0)
     parser.add_argument("--total-s", type=float, default=math.inf)
     parser.add_argument("--tiny", action="store_true", help="a batch of 2, to try the script")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="rows by hand alone")
     parser.add_argument("--merge", type=Path, nargs="+", metavar="FILE")
     given = parser.parse_args()
+    if given.again and given.again.resolve() == given.result.resolve():
+        parser.error(f"{given.result} is the earlier record; name a new file")
     if given.merge:
         merged(given.merge, given.result, CASES).write()
     else:

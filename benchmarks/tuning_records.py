@@ -58,7 +58,7 @@ def merged(paths: Iterable[Path], path: Path, order: Iterable[str]) -> Record:
     files = {one: json.loads(one.read_text()) for one in paths}
     first, *others = files
     for other in others:
-        if differing := _differing(files[first]["environment"], files[other]["environment"]):
+        if differing := different(files[first]["environment"], files[other]["environment"]):
             raise SystemExit(f"{first} and {other} differ in {', '.join(differing)}")
     found: dict[str, dict[str, Any]] = {}
     for case in (case for file in files.values() for case in file["cases"]):
@@ -72,7 +72,13 @@ def merged(paths: Iterable[Path], path: Path, order: Iterable[str]) -> Record:
     return record
 
 
-def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+def different(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """What is not the same of two environments, of what figures depend on.
+
+    Args:
+        one: of a record.
+        other: of another one.
+    """
     names = ("torch", "cuda", "cudnn", "cpu", "packages")
     differing = [name for name in names if one.get(name) != other.get(name)]
     gpus = [(found.get("gpu") or {}).get("name") for found in (one, other)]

@@ -97,6 +97,9 @@ class SimulatedBench:
         timed: configurations in the order in which they were first timed.
         open_now: the level of each process that runs.
         interrupt_at: the user ends the run in this measurement, from 1.
+        unfinished: configurations without a round where the user ends the run.
+        most_processes: of each configuration that are of use.
+        options: of each measurement.
     """
 
     truths: Mapping[str, Simulated]
@@ -120,6 +123,9 @@ class SimulatedBench:
     timed: list[str] = attrs.field(factory=list)
     open_now: dict[str, list[float]] = attrs.field(factory=dict)
     interrupt_at: int = 0
+    unfinished: Sequence[str] = ()
+    most_processes: int = 2
+    options: list[Options] = attrs.field(factory=list)
     layers: Sequence[str] = ()
     _measured: int = 0
     _rng: random.Random = attrs.field(init=False)
@@ -194,6 +200,9 @@ class SimulatedBench:
     def processes(self, spec: str) -> int:
         return len(self.open_now.get(spec, ()))
 
+    def has_room_for_more(self, specs: Sequence[str]) -> bool:
+        return all(self.processes(spec) < self.most_processes for spec in specs)
+
     def build_s(self, spec: str) -> float:
         return self.truth(spec).build_s
 
@@ -222,12 +231,14 @@ class SimulatedBench:
 
     def measure(self, specs: Sequence[str], options: Options) -> ComparisonData:
         self._measured += 1
+        self.options.append(options)
         self.built_beside.append({spec for spec in self.begun if not self.is_built(spec)})
         interrupted = self._measured == self.interrupt_at
         self.timed += [spec for spec in specs if spec not in self.timed]
         calls_s = sum(self.truth(s).latency_s * len(self.open_now[s]) for s in specs)
         self.clock_s += max(options.budget_s or 0.0, LEAST_CALLS * calls_s)
         failed = [spec for spec in specs if self.truth(spec).fails_when_timed]
+        failed += [spec for spec in specs if interrupted and spec in self.unfinished]
         self.close(failed)
         rows = [self._row(spec, interrupted) for spec in specs if spec not in failed]
         failures = [

@@ -51,10 +51,12 @@ class SimulatedBackend:
 
     device: SimulatedDevice
     call_s: float
+    batch_size: int | None = None
 
     @property
     def opening(self) -> Opening:
-        return Opening("fake", 1e-9, 200e-6, 0.5, 3.0, 3, CALL_S, {}, {})
+        known = Opening("fake", 1e-9, 200e-6, 0.5, 3.0, 3, CALL_S, {}, {})
+        return attrs.evolve(known, batch_size=self.batch_size)
 
     def block(self, samples: int, calls_per_sample: int, settle_calls: int) -> tuple[float, ...]:
         for _ in range(settle_calls):

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import io
 import os
+import random
 import re
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from precisionbench.report.progress_live import LiveDisplay
 from precisionbench.report.progress_state import DisplayState, stage_text, times_text
 from precisionbench.results.progress import OnProgressOption, Progress, in_phase
 from precisionbench.statistics import Interval
-from simulated_device import SimulatedDevice, session, steady
+from simulated_device import CALL_S, SimulatedBackend, SimulatedDevice, session, steady
 from terminals import running
 
 LONG = "compile:dtype=bfloat16,freezing=true,memory_format=channels_last"
@@ -88,13 +89,14 @@ def test_without_a_callback_no_speed_ups_are_computed(monkeypatch):
     assert pb.compare(torch.nn.Linear(8, 8), torch.rand(2, 8), backends=["eager"], **arguments)
 
 
-def row_states(rounds: int = 12) -> list[RowState]:
-    import random
-
+def row_states(rounds: int = 12, batch_sizes: tuple[int, int] = (1, 1)) -> list[RowState]:
     device = SimulatedDevice(random.Random(0), steady)
     blocks = session(device, ratios=(1.0, 2.0), min_rounds=12)
     kept = {name: [b for b in found if b.round < rounds] for name, found in blocks.items()}
-    return [RowState(name, [None] * 3, blocks=found) for name, found in kept.items()]
+    return [
+        RowState(name, [SimulatedBackend(device, CALL_S, size)] * 3, blocks=kept[name])
+        for name, size in zip(kept, batch_sizes, strict=True)
+    ]
 
 
 def test_current_speed_ups_are_those_of_the_finished_rounds():
@@ -102,6 +104,11 @@ def test_current_speed_ups_are_those_of_the_finished_rounds():
     assert list(found) == ["1"]
     assert found["1"].low < 2 < found["1"].high
     assert found["1"].relative_half_width < 0.02
+
+
+def test_current_speed_ups_are_by_items_where_rows_have_batches_of_their_own():
+    found = LiveSpeedups(lambda _: "0", 0.0).update(row_states(batch_sizes=(8, 32)))
+    assert found["1"].value == pytest.approx(8, rel=0.02)
 
 
 def test_too_few_rounds_have_no_speed_up():
@@ -113,7 +120,7 @@ def test_one_process_of_each_row_needs_more_rounds_for_a_speed_up():
     rows = row_states()
     for rounds, has_speed_up in ((5, False), (6, True)):
         kept = [[b for b in one.blocks if not b.replica and b.round < rounds] for one in rows]
-        first = [RowState(str(i), [None], blocks=found) for i, found in enumerate(kept)]
+        first = [RowState(str(i), rows[i].replicas[:1], blocks=kept[i]) for i in range(len(rows))]
         assert bool(LiveSpeedups(lambda _: "0", 0.0).update(first)) == has_speed_up
 
 

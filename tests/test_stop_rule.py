@@ -43,13 +43,15 @@ def measured(
     replicas: int = 3,
     ratios: tuple[float, ...] = (1.0, 1.0),
     spread: float = 0.003,
+    batch_sizes: tuple[int, ...] = (),
     **schedule: object,
 ) -> tuple[list[RowState], str, list[float]]:
     """Rows measured until they end; why they did, and the rounds expected to be left after each."""
     device = SimulatedDevice(draw)
     row_states, levels = [], {}
-    for i, ratio in enumerate(ratios):
-        row_states.append(RowState(str(i), [SimulatedBackend(device, CALL_S)] * replicas))
+    sizes = batch_sizes or (None,) * len(ratios)
+    for i, (ratio, size) in enumerate(zip(ratios, sizes, strict=True)):
+        row_states.append(RowState(str(i), [SimulatedBackend(device, CALL_S, size)] * replicas))
         row_states[-1].samples, row_states[-1].warmup_calls = 5, [0] * replicas
         levels[str(i)] = [draw.gauss(-math.log(ratio), spread) for _ in range(replicas)]
     known = {"budget_s": math.inf, "reference": "0", "rng": draw, **schedule}
@@ -70,11 +72,13 @@ def measured(
 @pytest.mark.slow  # many simulated runs
 @pytest.mark.parametrize("replicas", [2, 3])
 @pytest.mark.parametrize("noise", [even, noisy, heavy, two_states])
-def test_equal_rows_are_not_told_apart_more_often_than_by_chance(noise, replicas):
-    wrong = 0
+@pytest.mark.parametrize("ranked", [False, True])
+def test_equal_rows_are_not_told_apart_more_often_than_by_chance(noise, replicas, ranked):
+    wrong, ratios = 0, (1.0, 3.0, 3.0) if ranked else (1.0, 1.0)
     for seed in range(SESSIONS):
-        row_states, _, _ = measured(random.Random(seed), noise, replicas)
-        wrong += ratio_of(measured_blocks(row_states), "0", "1", 0.95).excludes_1
+        row_states, _, _ = measured(random.Random(seed), noise, replicas, ratios, ranked=ranked)
+        equal = [row_state.name for row_state in row_states[-2:]]
+        wrong += ratio_of(measured_blocks(row_states), *equal, 0.95).excludes_1
     assert wrong / SESSIONS <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / SESSIONS)
 
 
@@ -116,6 +120,47 @@ def test_a_comparison_ends_when_every_verdict_is_clear_although_latencies_are_wi
 def test_clear_verdicts_end_nothing_where_narrow_intervals_are_wanted():
     _, reason, _ = measured(random.Random(0), noisy, ratios=(1.0, 3.0), until_clear=False)
     assert reason in ("target", "process_level")
+
+
+RANKED = 40
+
+
+def fastest_found(ratios: tuple[float, ...], **options: object) -> tuple[float, float]:
+    """How often the last row is told to be faster than the one before it; rounds that it took."""
+    found, rounds = 0, 0
+    for seed in range(RANKED):
+        row_states, _, _ = measured(random.Random(seed), noisy, ratios=ratios, **options)
+        over = ratio_of(
+            measured_blocks(row_states), str(len(ratios) - 2), str(len(ratios) - 1), 0.95
+        )
+        found += over.excludes_1 and over.value > 1
+        rounds += row_states[0].complete_rounds
+    return found / RANKED, rounds / RANKED
+
+
+@pytest.mark.slow  # many simulated runs
+def test_rows_that_are_ranked_are_measured_until_the_fastest_is_known():
+    close = (1.0, 3.0, 3.06)
+    found, rounds = fastest_found(close, replicas=2)
+    ranked, more_rounds = fastest_found(close, replicas=2, ranked=True)
+    assert ranked > found + 0.3
+    assert rounds == 4
+    assert more_rounds > 4 * rounds
+
+
+def test_ranked_rows_that_are_far_apart_end_as_soon_as_others():
+    _, reason, _ = measured(random.Random(0), noisy, ratios=(1.0, 3.0, 6.0), ranked=True)
+    assert reason == "clear"
+    row_states, reason, _ = measured(random.Random(0), noisy, ratios=(3.0, 1.0, 1.5), ranked=True)
+    assert (reason, row_states[0].complete_rounds) == ("clear", 4)  # the reference is the fastest
+
+
+def test_rows_with_batches_of_their_own_are_ranked_by_items():
+    ratios, sizes = (1.0, 3.0, 1.5), (8, 8, 16)  # the last two serve as many items per second
+    equal, _, _ = measured(random.Random(0), noisy, 3, ratios, batch_sizes=sizes, ranked=True)
+    apart, reason, _ = measured(random.Random(0), noisy, 3, ratios, ranked=True)
+    assert (reason, apart[0].complete_rounds) == ("clear", 4)
+    assert equal[0].complete_rounds > 4
 
 
 def test_one_process_each_without_a_known_floor_is_never_clear():

@@ -39,6 +39,7 @@ class Rows:
     device: str = "cpu"
     replicas: dict[str, list[SimpleNamespace]] = attrs.field(factory=dict)
     stops: list[str] = attrs.field(factory=list)
+    most_workers: int = 99
     on_stop: Callable[[], object] = lambda: None
 
     @property
@@ -58,6 +59,9 @@ class Rows:
     @property
     def workload(self) -> SimpleNamespace:
         return SimpleNamespace(device=torch.device(self.device))
+
+    def has_room(self, row, workers: int) -> bool:
+        return workers * (row.backend.batch_size or 1) <= self.most_workers
 
     def is_begun(self, name: str) -> bool:
         return False
@@ -87,6 +91,21 @@ def test_each_output_is_judged_by_that_of_the_same_input_where_one_input_is_drop
     accuracy = bench.accuracy("eager")
     assert (accuracy.verdict, accuracy.loss.value) == (WITHIN, 0.0)
     assert not bench.notes
+
+
+@pytest.mark.parametrize(("device", "most"), [("cpu", 2), ("cuda", 3)])
+def test_more_processes_are_of_use_up_to_the_number_that_compare_starts(tmp_path, device, most):
+    bench, specs = begun(tmp_path, torch.abs), ["eager", "half"]
+    bench.rows.device = device
+    for count in range(1, most + 1):
+        bench.rows.replicas = {spec: [SimpleNamespace()] * count for spec in specs}
+        assert bench.has_room_for_more(specs) == (count < most)
+
+
+def test_a_device_without_room_for_the_largest_batch_gets_no_more_processes(tmp_path):
+    bench, specs = begun(tmp_path, torch.abs), ["eager", "half:batch_size=8"]
+    for bench.rows.most_workers, expected in ((16, True), (15, False)):
+        assert bench.has_room_for_more(specs) is expected
 
 
 def test_errors_of_a_model_whose_output_is_zero_say_nothing(tmp_path):

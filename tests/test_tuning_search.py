@@ -49,6 +49,10 @@ TRUTHS = {
 }
 
 
+RIVALS = (COMPILED, GRAPHED)
+CLOSE = {**TRUTHS, COMPILED: attrs.evolve(TRUTHS[GRAPHED], latency_s=1.501e-3)}
+
+
 def searched(
     truths=TRUTHS, budget_s=200.0, space=SPACE, known=None, **bench
 ) -> tuple[Search, SimulatedBench]:
@@ -155,6 +159,68 @@ def test_finalists_are_measured_in_a_second_process_each_and_nothing_else_is():
     final = {row.backend for row in search.data.results}
     assert twice == final
     assert len(final) <= MOST_FINALISTS + 1
+
+
+def test_finalists_are_measured_in_further_processes_where_time_is_left():
+    search, machine = searched(CLOSE, most_processes=3)
+    assert {len(row.measurement.preparations) for row in search.data.results} == {3}
+    assert [spec for spec, count in machine.opened.items() if count == 3] == ["eager", *RIVALS]
+    search, short = searched(CLOSE, budget_s=90.0, most_processes=3)
+    assert {row.backend for row in search.data.results} == {"eager", *RIVALS}
+    assert max(short.opened.values()) == 2
+
+
+def test_one_finalist_needs_no_further_processes():
+    search, machine = searched(most_processes=3)
+    assert [row.backend for row in search.data.results] == ["eager", GRAPHED]
+    assert max(machine.opened.values()) == 2
+
+
+def test_a_further_process_that_does_not_fit_is_not_tried_again():
+    heavy = {spec: attrs.evolve(truth, memory=1.0) for spec, truth in CLOSE.items()}
+    search, machine = searched(heavy, memory=7.0, most_processes=4)
+    assert [machine.opened[spec] for spec in ("eager", *RIVALS)] == [3, 3, 3]
+    assert [machine.processes(spec) for spec in ("eager", *RIVALS)] == [3, 2, 2]
+    assert FAILED not in outcomes(search).values()
+    _, machine = searched(heavy, memory=5.0, most_processes=3)
+    assert max(machine.opened.values()) == 2  # the second ones did not fit
+
+
+@pytest.mark.parametrize(
+    ("factor", "budget_s"), [(100, 60.0), (200, 60.0), (500, 120.0), (533, 120.0)]
+)
+def test_further_processes_of_slow_calls_keep_the_budget(factor, budget_s):
+    slow = {s: attrs.evolve(t, latency_s=factor * t.latency_s) for s, t in CLOSE.items()}
+    slow["eager"] = attrs.evolve(slow["eager"], latency_s=1.6 * slow[GRAPHED].latency_s)
+    _, two = searched(slow, budget_s=budget_s)
+    _, three = searched(slow, budget_s=budget_s, most_processes=3)
+    assert three.now() <= max(1.05 * budget_s, two.now())
+
+
+def test_a_further_process_that_hangs_is_not_waited_for_until_the_end():
+    @attrs.define
+    class Hanging(SimulatedBench):
+        def truth(self, spec: str) -> Simulated:
+            known = super().truth(spec)
+            third = spec == GRAPHED and self.opened.get(spec) == 3
+            return attrs.evolve(known, build_s=1e4) if third else known
+
+    hanging = Hanging(CLOSE, most_processes=3)
+    search = run(hanging, SPACE, 900.0)
+    assert hanging.opened[GRAPHED] == 3
+    assert best_of(search) in RIVALS
+    assert hanging.now() < 250
+
+
+def test_the_final_rounds_may_take_what_is_left_of_the_budget():
+    machine = SimulatedBench(CLOSE)
+    search = run(machine, SPACE, 95.0)
+    assert len(search.data.results) == 3
+    assert machine.now() == pytest.approx(95.0, abs=0.5)
+    assert machine.options[-1].ranked
+    plenty = SimulatedBench(CLOSE)
+    run(plenty, SPACE, 400.0)
+    assert plenty.options[-1].budget_s == 3 * 10.0
 
 
 def test_a_failure_is_a_trial_with_its_reason():
@@ -366,6 +432,27 @@ def test_an_interruption_keeps_the_best_so_far():
     search, _ = searched(interrupt_at=2)
     assert search.ended_by == "interrupted"
     assert best_of(search) in {row.backend for row in search.data.results}
+
+
+def test_final_rounds_that_are_interrupted_count_and_nothing_is_a_failure():
+    _, machine = searched(CLOSE)
+    memory = SimulatedMemory()
+    search, _ = searched(CLOSE, known=memory, interrupt_at=len(machine.options))
+    assert search.ended_by == "interrupted"
+    assert {len(row.measurement.preparations) for row in search.data.results} == {2}
+    assert search.trials[GRAPHED].measured_in == "final"
+    assert FAILED not in {trial.outcome for trial in memory.kept}
+
+
+def test_a_row_that_an_interruption_leaves_without_a_round_is_no_failure():
+    _, machine = searched(CLOSE)
+    memory = SimulatedMemory()
+    search, _ = searched(
+        CLOSE, known=memory, interrupt_at=len(machine.options), unfinished=(GRAPHED,)
+    )
+    assert {len(row.measurement.preparations) for row in search.data.results} != {2}
+    assert search.trials[GRAPHED].outcome == FINALIST
+    assert FAILED not in {trial.outcome for trial in memory.kept}
 
 
 def test_nothing_that_an_earlier_run_decided_is_prepared_again():

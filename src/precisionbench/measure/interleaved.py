@@ -223,6 +223,7 @@ def _measure_rounds(run: Run, row_states: Sequence[RowState]) -> str:
             noise_floor=run.noise_floor,
             now=run.clock,
             **run.options.rounds,
+            ranked=run.options.ranked,
             references=collector.references,
             telemetry=telemetry,
             stop_requested=run.stop_requested,

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
-from precisionbench.analysis.speedups import ratios_over
 from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS, replicas
 from precisionbench.measure.schedule import RowState
-from precisionbench.measure.stopping import measured_blocks
+from precisionbench.measure.stopping import measured_blocks, ratios_per_item
 from precisionbench.results import Block
 from precisionbench.statistics import Interval
 
@@ -52,7 +51,7 @@ class LiveSpeedups:
         begun_s = self.now()
         if not enough or begun_s < self._next_s:
             return self._latest
-        ratios = ratios_over(rows, self.reference_of, self.noise_floor)
+        ratios = ratios_per_item(row_states, self.reference_of, self.noise_floor)
         self._latest = {name: ratio_at(0.95) for name, ratio_at in ratios.items()}
         ended_s = self.now()
         if not self._is_first:  # the first update imports modules that later ones find loaded

@@ -161,6 +161,7 @@ class Options:
             replay after the rounds, on a GPU.
         threads: of torch's operations on the CPU while rows are built and measured, and of engines
             that have threads of their own; None is what torch has.
+        ranked: clear verdicts end the rounds only where those over the fastest row are clear, too.
         effort: `quick`, `normal` or `thorough`: how many rounds there are, and how long the budget
             is where it is not given. `Options.of` also sets `replicas`, `passes` and `evidence` by
             it.
@@ -180,6 +181,7 @@ class Options:
     build_together: bool = False
     passes: bool = True
     threads: int | None = attrs.field(default=None, validator=_check_threads)
+    ranked: bool = False
     effort: str = attrs.field(default="normal", validator=_check_effort)
 
     @classmethod
@@ -260,10 +262,11 @@ class Options:
         return known_noise_floor(device_type)
 
     def as_record(self) -> dict[str, Json]:
-        """The options as JSON values, for the result; effort and threads where they are given."""
+        """The options as JSON values, for the result; some only where they are not the default."""
         known = {name: _plain(value) for name, value in attrs.asdict(self).items()}
         left_out = {"effort"} if self.effort == "normal" else set()
         left_out |= {"threads"} if self.threads is None else set()
+        left_out |= set() if self.ranked else {"ranked"}
         return {name: value for name, value in known.items() if name not in left_out}
 
     def note(self) -> str:

@@ -72,6 +72,11 @@ class RowState:
         return calls * self.mean_call_s * len(self.replicas)
 
     @property
+    def items(self) -> int:
+        """Items that a call serves; 1 where that is not known."""
+        return self.openings[0].batch_size or 1
+
+    @property
     def complete_rounds(self) -> int:
         """Rounds in which every replica was measured."""
         return len(self.blocks) // len(self.replicas)
@@ -147,6 +152,7 @@ class Schedule:
         min_rounds: the fewest rounds; None depends on the replicas, see `least_rounds`.
         max_rounds: the most rounds.
         until_clear: end as soon as every verdict is clear, however wide the intervals are.
+        ranked: for that, verdicts over the fastest row have to be clear, too.
         references: rows that are compared with another row, by name, and that row.
     """
 
@@ -165,6 +171,7 @@ class Schedule:
     min_rounds: int | None = None
     max_rounds: int = MAX_ROUNDS
     until_clear: bool = True
+    ranked: bool = False
     references: Mapping[str, str] = attrs.field(factory=dict)
 
     def reference_of(self, row: str) -> str:

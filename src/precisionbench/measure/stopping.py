@@ -5,17 +5,18 @@ Rounds end when intervals are narrow enough (`target`), when more rounds would n
 Stopping at a wanted verdict would bias it, so `clear` asks for far more than a verdict does: an
 interval of 99.9 % confidence that excludes every ratio within 5 % of 1, or one of the result's
 confidence within the margin. Equal rows are then called different no more often than by chance
-(tests/test_stop_rule.py).
+(tests/test_stop_rule.py). Where rows are ranked, their ratios over the fastest one count, too.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import attrs
 
-from precisionbench.analysis.speedups import ratios_over
+from precisionbench.analysis.speedups import RatioAt, ratios_over
 from precisionbench.analysis.variation import (
     MIN_INTERVAL_ROUNDS,
     least_interval_rounds,
@@ -103,6 +104,39 @@ def measured_blocks(row_states: Iterable[RowState]) -> dict[str, list[Block]]:
     return {row_state.name: row_state.blocks for row_state in row_states if row_state.error is None}
 
 
+def ratios_per_item(
+    row_states: Sequence[RowState], reference_of: Callable[[str], str], noise_floor: float
+) -> dict[str, RatioAt]:
+    """For each row with a reference, how many times as many items per second it serves.
+
+    Args:
+        row_states: of all rows.
+        reference_of: the row that a row is compared with, by its name.
+        noise_floor: known run-to-run standard deviation of the log on this device.
+    """
+    items = {row_state.name: row_state.items for row_state in row_states}
+    ratios = ratios_over(measured_blocks(row_states), reference_of, noise_floor)
+    return {
+        name: partial(_scaled, ratio, items[name] / items[reference_of(name)])
+        for name, ratio in ratios.items()
+    }
+
+
+def _scaled(ratio: RatioAt, factor: float, confidence: float) -> Interval:
+    return ratio(confidence).scaled(factor)
+
+
+def _over_fastest(
+    row_states: Sequence[RowState], ratios: Mapping[str, RatioAt], noise_floor: float
+) -> dict[str, RatioAt]:
+    """The ratios of rows over the fastest one; empty where that is the reference."""
+    speeds = {name: ratio(0.95).value for name, ratio in ratios.items()}
+    fastest = max(speeds, key=speeds.__getitem__, default=None)
+    if fastest is None or speeds[fastest] <= 1:
+        return {}
+    return ratios_per_item(row_states, lambda _: fastest, noise_floor)
+
+
 def throttled_rounds(row_states: Iterable[RowState]) -> int:
     """How many rounds there were in which the device throttled.
 
@@ -165,10 +199,19 @@ class _Row:
 
 @attrs.frozen
 class _State:
-    """What the rounds so far say of all rows, and their speed-ups by confidence."""
+    """What the rounds so far say of all rows.
+
+    Attributes:
+        rows: by name.
+        ratios: their speed-ups over the reference, by the confidence.
+        rivals: those over the fastest row; empty where rows are not ranked.
+        schedule: how the rounds are run.
+        may_be_clear: whether there can be clear verdicts.
+    """
 
     rows: Mapping[str, _Row]
-    ratios: Mapping[str, Callable[[float], Interval]]
+    ratios: Mapping[str, RatioAt]
+    rivals: Mapping[str, RatioAt]
     schedule: Schedule
     may_be_clear: bool
 
@@ -184,14 +227,15 @@ class _State:
             for row_state in active
         }
         spread = process_spread(blocks.values())
-        ratios = ratios_over(blocks, schedule.reference_of, floor)
+        ratios = ratios_per_item(active, schedule.reference_of, floor)
         rows = {
             name: _row(own, spread, floor, steps_s[name], ratios.get(name))
             for name, own in blocks.items()
         }
         has_verdicts = bool(floor) or all(len(row_state.replicas) > 1 for row_state in active)
         may_be_clear = schedule.until_clear and has_verdicts
-        return cls(rows, ratios, schedule, may_be_clear)
+        rivals = _over_fastest(active, ratios, floor) if schedule.ranked else {}
+        return cls(rows, ratios, rivals, schedule, may_be_clear)
 
     def reason(self) -> str | None:
         """Why there are enough rounds; None where there are not."""
@@ -212,7 +256,11 @@ class _State:
             return False
         if any(row.latency > _CLEAR_LATENCY and row.can_narrow for row in self.rows.values()):
             return False
-        return all(_has_clear_verdict(ratio, len(self.ratios)) for ratio in self.ratios.values())
+        return all(
+            _has_clear_verdict(ratio, len(family))
+            for family in (self.ratios, self.rivals)
+            for ratio in family.values()
+        )
 
     def rounds_needed(self, rounds: int) -> float:
         """About how many rounds it takes until there are enough.
@@ -228,7 +276,7 @@ def _row(
     spread: Spread,
     floor: float,
     step_s: float,
-    ratio: Callable[[float], Interval] | None,
+    ratio: RatioAt | None,
 ) -> _Row:
     levels = [*replica_levels(blocks).values()]
     return _Row(
@@ -239,7 +287,7 @@ def _row(
     )
 
 
-def _has_clear_verdict(ratio: Callable[[float], Interval], ratios: int) -> bool:
+def _has_clear_verdict(ratio: RatioAt, ratios: int) -> bool:
     """Whether a speed-up is far from 1, or equal to it at the confidence of the result."""
     if ratio(0.95).relative_half_width > _CLEAR_RATIO:
         return False

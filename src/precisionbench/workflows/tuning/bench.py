@@ -128,6 +128,10 @@ class Bench(Protocol):
         """Paths of the layers of an open configuration that add most error, the worst first."""
         ...
 
+    def has_room_for_more(self, specs: Sequence[str]) -> bool:
+        """Whether the device easily holds one more process of each, and few enough are there."""
+        ...
+
     def measure(self, specs: Sequence[str], options: Options) -> ComparisonData:
         """Measure open configurations in common rounds; the first is the reference."""
         ...
@@ -166,14 +170,14 @@ class WorkerBench:
             save([tensor.clone() for tensor in tensors], path)
             self._files.append(path)
 
-    def has_room(self, reference: str, workers: int) -> bool:
+    def has_room(self, spec: str, workers: int) -> bool:
         """Whether the device easily holds a copy of the model for each of some workers.
 
         Args:
-            reference: its canonical spec.
+            spec: of a configuration that has the batch size of all.
             workers: how many.
         """
-        return self.rows.has_room(self._row(reference), workers)
+        return self.rows.has_room(self._row(spec), workers)
 
     def begin(
         self, reference: str, end_s: float, make_room: Callable[[], bool] = lambda: False
@@ -360,6 +364,12 @@ class WorkerBench:
                 prepared.write_float64_reference(path)
             return _worst_layers(prepared.layer_errors(path))
         return []
+
+    def has_room_for_more(self, specs: Sequence[str]) -> bool:
+        """Whether there may be one more of each, `compare`'s number at most; see `Bench`."""
+        most = Options().replicas_on(self.rows.workload.device.type)
+        has_fewer = all(self.processes(spec) < most for spec in specs)
+        return has_fewer and all(self.has_room(spec, len(specs)) for spec in specs)
 
     def measure(self, specs: Sequence[str], options: Options) -> ComparisonData:
         """Measure in common rounds; see `Bench`."""

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import attrs
 
 from precisionbench.analysis.speedups import per_item_ratio
 from precisionbench.measure.options import Options
+from precisionbench.results import ComparisonData
 from precisionbench.results.tuning import FAILED
 from precisionbench.workflows.tuning.bench import Bench
 from precisionbench.workflows.tuning.race import Race
-from precisionbench.workflows.tuning.screening import LEAST_CALLS, Screening
+from precisionbench.workflows.tuning.screening import LEAST_CALLS, Screening, was_interrupted
 
 MOST_FINALISTS = 3
 # Of more, so many are prepared a second time and measured for longer, before the finalists are.
 _MOST_NARROWED = 6
-# Seconds of rounds for each row when few are left, and at the end.
-_NARROWING_S, _FINAL_S = 1.5, 3.0
+_NARROWING_S = 1.5  # of rounds for each row when few are left
+_FINAL_S = 3.0  # of the last rounds for each row, for which time is kept
+_MOST_FINAL_S = 10.0  # of them, where time is left
+_CLOSE = 0.9  # a configuration with this share of the leader's speed may be as fast
+_MOST_TIMES = 2.0  # as long as expected may a further process take
 _LEAST_S = 2.0
 # Shares of the budget that are kept for the end: for its rounds, and to build finalists again.
 _MOST_ROUNDS_SHARE, _MOST_BUILD_SHARE = 0.3, 0.25
@@ -76,13 +80,13 @@ class Finals:
     def _longest_build_s(self, specs: Iterable[str]) -> float:
         return max((self.race.trials[spec].build_s or 0.0 for spec in specs), default=0.0)
 
-    def _round_s(self, specs: Iterable[str]) -> float:
-        """About how many seconds the first round takes, with two processes of each."""
+    def _round_s(self, specs: Iterable[str], processes: int = 2) -> float:
+        """About how many seconds the first round takes, with so many processes of each."""
         open_now = [spec for spec in specs if self.bench.processes(spec)]
-        return 2 * LEAST_CALLS * sum(self.bench.call_s(spec) for spec in open_now)
+        return processes * LEAST_CALLS * sum(self.bench.call_s(spec) for spec in open_now)
 
     def run(self) -> None:
-        """Measure the fastest in two processes each; nothing must be built meanwhile.
+        """Measure the fastest in two or more processes each; nothing must be built meanwhile.
 
         Raises:
             KeyboardInterrupt: the user has ended it before the reference had a round.
@@ -101,7 +105,9 @@ class Finals:
             reason = f"it could not be prepared again for the final rounds ({why})"
             trial = self.race.trials[spec]
             self.race.drop(attrs.evolve(trial, outcome=FAILED, reason=reason))
-        self._measure([spec for spec in finalists if self.bench.processes(spec)])
+        able = [spec for spec in finalists if self.bench.processes(spec)]
+        self._open_further(able)
+        self._measure(able)
 
     def _narrow(self) -> None:
         """Measure the fastest in two processes, where these are more than finalists can be."""
@@ -135,11 +141,41 @@ class Finals:
                 errors |= {spec: error.reason for spec, error in found.items()}
         return {spec: why for spec, why in errors.items() if not self.bench.processes(spec)}
 
+    def _open_further(self, finalists: Sequence[str]) -> None:
+        """Prepare more processes, for narrower intervals, where several may be the fastest."""
+        fast = _CLOSE * self.race.speed(self.race.leader).value
+        close = [spec for spec in finalists[1:] if self.race.speed(spec).value >= fast]
+        specs, count = [finalists[0], *close], min(map(self.bench.processes, finalists))
+        if len(close) < 2 or count < 2:  # there was no time or no room for the second ones
+            return
+        build_s = self.bench.start_s + _AGAIN * self._longest_build_s(specs)
+        rounds_s = max(_FINAL_S * len(finalists), self._round_s(finalists, count + 1))
+        end_s = self.end_s - rounds_s
+        if self.now() + build_s <= end_s and self.bench.has_room_for_more(specs):
+            self.bench.open(specs, min(end_s, self.now() + _MOST_TIMES * build_s))
+
     def _measure(self, finalists: Sequence[str]) -> None:
-        left_s = max(1.0, min(self.end_s - self.now(), _FINAL_S * len(finalists)))
-        options = Options(replicas=2, evidence=False, passes=self.passes, budget_s=left_s)
-        self.race.data = data = self.screening.measured(finalists, options)
+        left_s = max(1.0, min(self.end_s - self.now(), _MOST_FINAL_S * len(finalists)))
+        options = Options(
+            replicas=2, evidence=False, passes=self.passes, budget_s=left_s, ranked=True
+        )
+        data = self.screening.measured(finalists, options)
+        if not was_interrupted(data) or _is_enough(data, finalists) or not self.race.data:
+            self._keep(data)
+        if was_interrupted(data):
+            raise KeyboardInterrupt
+
+    def _keep(self, data: ComparisonData) -> None:
+        self.race.data = data
         for row in data.results:
             speed = per_item_ratio(data, self.race.reference, row.backend)
             trial = self.race.trials[row.backend]
             self.race.keep(attrs.evolve(trial, speedup=speed, measured_in="final"))
+
+
+def _is_enough(data: ComparisonData, finalists: Collection[str]) -> bool:
+    """Whether rounds that the user has ended say more than those of the screening."""
+    measured = {row.backend: row.measurement for row in data.results}
+    return measured.keys() == {*finalists} and all(
+        len(one.preparations) > 1 and len(one.rounds) > 1 for one in measured.values()
+    )

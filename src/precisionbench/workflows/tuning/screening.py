@@ -257,11 +257,14 @@ class Screening:
             "quick", replicas=1, budget_s=row_s * len(specs), noise_floor=LEAST_NOISE
         )
         data = self.measured(specs, options)
+        if was_interrupted(data):
+            self.race.data = self.race.data or data
+            raise KeyboardInterrupt
         noise = within_sd([row.measurement.blocks for row in data.results])
         return attrs.evolve(data, noise_floor=max(LEAST_NOISE, noise))
 
     def measured(self, specs: Sequence[str], options: Options) -> ComparisonData:
-        """Measure configurations; those that fail are dropped.
+        """Measure configurations; those that fail are dropped, unless the user has ended it.
 
         Args:
             specs: open configurations, the reference first.
@@ -273,6 +276,8 @@ class Screening:
         """
         self.tell("measuring " + ", ".join(specs))
         data = self.bench.measure(specs, options)
+        if was_interrupted(data):
+            return data
         for failure in data.failures:
             if failure.backend == self.race.reference:
                 raise MeasurementError(
@@ -280,10 +285,16 @@ class Screening:
                 )
             trial = self.race.trials[failure.backend]
             self.race.drop(attrs.evolve(trial, outcome=FAILED, reason=failure.reason))
-        if any(row.measurement.ended_by == "interrupted" for row in data.results):
-            self.race.data = self.race.data or data
-            raise KeyboardInterrupt
         return data
+
+
+def was_interrupted(data: ComparisonData) -> bool:
+    """Whether the user has ended rounds.
+
+    Args:
+        data: what was measured in them.
+    """
+    return any(row.measurement.ended_by == "interrupted" for row in data.results)
 
 
 def mixed(specs: Iterable[str], trials: Mapping[str, Trial]) -> list[str]:

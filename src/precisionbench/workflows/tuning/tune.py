@@ -76,7 +76,7 @@ def tune(
 
     Precisions, layouts, compile modes, CUDA graphs and engines that are available here are tried:
     cheap ones first, each judged by its outputs before it is timed. What cannot win any more is
-    dropped. The fastest ones are measured in interleaved rounds, in two processes each.
+    dropped. The fastest ones are measured in interleaved rounds, in two or three processes each.
 
     Args:
         model: as for `compare`.
