@@ -81,7 +81,7 @@ class Finals:
         return max((self.race.trials[spec].build_s or 0.0 for spec in specs), default=0.0)
 
     def _round_s(self, specs: Iterable[str], processes: int = 2) -> float:
-        """About how many seconds the first round takes, with so many processes of each."""
+        """About how many seconds the first round takes, with this number of processes of each."""
         open_now = [spec for spec in specs if self.bench.processes(spec)]
         return processes * LEAST_CALLS * sum(self.bench.call_s(spec) for spec in open_now)
 
