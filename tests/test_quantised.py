@@ -216,11 +216,12 @@ def test_reference_code_explains_its_float_matmuls_and_conversions_alone():
     assert finding.factor.high == pytest.approx(5)
 
 
-def test_weights_that_the_models_own_code_casts_have_one_finding():
+@pytest.mark.parametrize("dtype", ["int8", "float8_e4m3fn"])
+def test_weights_that_the_models_own_code_casts_have_one_finding(dtype):
     """`linear(x, codes.to(x.dtype))`: the codes are a buffer of the layer."""
-    stored = Tensor(WEIGHT, "int8")
+    stored = Tensor(WEIGHT, dtype)
     module = attrs.evolve(layer(), path="0", parameters=(), buffers=(stored,))
-    data = quantised(cast_weight(0.5e-3), mm())
+    data = quantised(cast_weight(0.5e-3, dtype), mm())
     row = data.results[1]
     seen = attrs.evolve(row.evidence, layers=(module,))
     data = attrs.evolve(data, results=(data.results[0], attrs.evolve(row, evidence=seen)))

@@ -276,6 +276,34 @@ class TestClock:
         source += "print(time.process_time() - cpu)\n"
         assert check_script(source).breaches == ()
 
+    def test_cpu_time_within_elapsed_time_of_the_same_calls_is_wanted(self, check_script):
+        source = """
+start = time.perf_counter()
+cpu = time.process_time()
+for _ in range(400): layers(x, w)
+cpu = time.process_time() - cpu
+print(time.perf_counter() - start, cpu)
+"""
+        check = check_script(SETUP + source)
+        assert check.breaches == ()
+        assert sum(timed.timings for timed in check.timed) == 2
+
+    def test_cpu_time_within_the_elapsed_time_of_more_than_that_is_wrong(self, check_script):
+        source = """
+net = torch.nn.Linear(64, 64).eval()
+x = torch.rand(8, 64)
+net(x)
+begun = time.perf_counter()
+net(x)
+start = time.process_time()
+for _ in range(400): net(x)
+print(time.process_time() - start)
+print(time.perf_counter() - begun)
+"""
+        check = check_script(SETUP + source)
+        assert "wrong-clock" in confirmed(check)
+        assert sum(timed.timings for timed in check.timed) == 1
+
 
 class TestSource:
     """What a piece of source uses."""

@@ -231,3 +231,18 @@ class TestCores:
         (note,) = [n for n in check_script(many).notes if "wait for one another" in n]
         assert note.startswith("4 threads of the script called models in one timing")
         assert "256 threads on" in note
+
+    def test_threads_that_take_turns_share_no_cores(self, check_script):
+        source = """
+torch.set_num_threads(64)
+first, second = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+first.submit(call, 1).result(), second.submit(call, 1).result()
+start = time.perf_counter()
+for _ in range(50):
+    first.submit(call, 1).result()
+    second.submit(call, 1).result()
+print(time.perf_counter() - start)
+"""
+        check = check_script(SETUP + source)
+        assert check.timed[0].calls == 100
+        assert [n for n in check.notes if n.startswith("2 threads of the script")] == []

@@ -5,8 +5,10 @@ from types import MappingProxyType
 import attrs
 import pytest
 import torch
+from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
+from precisionbench.backends.base import cast_model
 from precisionbench.torchtools.tensors import Inputs, arrange, cast, map_tensors, walk
 
 
@@ -98,6 +100,16 @@ def test_casting_leaves_integers_and_booleans_unchanged():
     inputs = Inputs((torch.ones(2, dtype=torch.int64), torch.ones(2)), {"m": torch.ones(1) > 0})
     dtypes = [tensor.dtype for _, tensor in inputs.to(torch.float16).tensors()]
     assert dtypes == [torch.int64, torch.float16, torch.bool]
+
+
+def test_casting_leaves_floating_point_of_8_bits_as_it_is():
+    """torch does not compute in it: it is a format of storage, as integer codes are."""
+    codes = torch.ones(4).to(torch.float8_e4m3fn)
+    model = nn.Linear(2, 2)
+    model.register_buffer("codes", codes)
+    assert Inputs((codes,)).to(torch.float64).args[0].dtype == torch.float8_e4m3fn
+    assert cast_model(model, torch.bfloat16).codes.dtype == torch.float8_e4m3fn
+    assert model.weight.dtype == torch.bfloat16
 
 
 def test_channels_last_applies_to_four_and_five_dimensions_only():

@@ -17,7 +17,7 @@ from precisionbench.results.claims import EAGER, Claims
 from precisionbench.results.dtypes import AMPERE, FLOAT32, LONG_NAMES, dtype_name
 from precisionbench.results.json_values import Json
 from precisionbench.torchtools.global_state import fp32_precision
-from precisionbench.torchtools.tensors import Inputs
+from precisionbench.torchtools.tensors import Inputs, is_computed_in
 
 
 @attrs.frozen
@@ -80,6 +80,6 @@ class Eager(Backend):
 
 
 def _floating_dtype(tensor: torch.Tensor) -> str:
-    """The dtype of a floating-point or complex tensor; integers are not cast."""
-    computes = tensor.is_floating_point() or tensor.is_complex()
+    """The dtype of a floating-point or complex tensor; what only stores numbers is not cast."""
+    computes = is_computed_in(tensor.dtype) or tensor.is_complex()
     return dtype_name(tensor.dtype) if computes else FLOAT32

@@ -12,6 +12,7 @@ from precisionbench.results.evidence import Evidence, Layer, Operation, Tensor
 
 # Dtypes of quantised weights. Indices and positions are int64.
 _CODES = ("int8", "uint8", "int16", "int32")
+_CODES_OF_FLOATS = ("float8", "float4")  # beginnings; torch computes in none of them
 # A packed code holds up to this many weights, so the unpacked tensor is larger by a factor of them.
 _PACKED = (1, 2, 4, 8)
 _LEAST_CODES = 1024  # elements; fewer are scales, zero points or sizes
@@ -24,7 +25,8 @@ class WeightCasts:
     Attributes:
         count: casts of weights in a call; operations that read codes and give floats count, too.
         time_s: seconds of a call in them.
-        codes_s: seconds of a call in those whose weights are stored as integers.
+        codes_s: seconds of a call in those whose weights are stored in codes: in integers, or in
+            floating point of 8 bits or less.
         dequantising_s: seconds of a call in operations that cast without a cast operation, such as
             a product of int8 weights and a floating-point scale.
     """
@@ -73,7 +75,8 @@ def _sources(operation: Operation, layer: Layer) -> Iterator[Tensor]:
             yield source
     elif not is_matrix(operation) and any("float" in t.dtype for t in operation.inputs):
         for source in operation.inputs:
-            if source.dtype in ("int8", "uint8") and any(_is(source, one) for one in stored):
+            is_small = source.dtype in ("int8", "uint8") or _is_small_float(source)
+            if is_small and any(_is(source, one) for one in stored):
                 yield source
 
 
@@ -88,4 +91,8 @@ def _is(source: Tensor, weight: Tensor) -> bool:
 
 
 def _stored_in_codes(tensor: Tensor) -> bool:
-    return tensor.dtype in _CODES
+    return tensor.dtype in _CODES or _is_small_float(tensor)
+
+
+def _is_small_float(tensor: Tensor) -> bool:
+    return tensor.dtype.startswith(_CODES_OF_FLOATS)

@@ -311,9 +311,12 @@ def _moved(model: nn.Module, device: torch.device) -> nn.Module:
     try:
         return model.to(device)
     except Exception as exc:
+        is_of_device = isinstance(exc, (RuntimeError, MemoryError))  # and no fault of its pickling
         raise WorkloadError(
             f"the model cannot be moved to {device} ({one_line(exc)})",
-            "use a smaller model or another device",
+            "use a smaller model or another device"
+            if is_of_device
+            else "pass a function that builds the model, or use the launcher 'inline'",
         ) from exc
 
 

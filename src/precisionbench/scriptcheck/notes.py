@@ -9,9 +9,11 @@ from precisionbench.scriptcheck.events import ChildProcesses, Model, Place
 from precisionbench.scriptcheck.rules.base import RuleContext, shown_time
 from precisionbench.scriptcheck.rules.other_work import other_work_notes
 from precisionbench.scriptcheck.rules.precision import tf32_notes
-from precisionbench.scriptcheck.timed_regions import by_place
+from precisionbench.scriptcheck.timed_regions import TimedRegion, by_place
 
 _REPORTED_OVERHEAD_SHARE = 0.01
+_TAKING_TURNS = 1.2  # of a region, the most that calls of threads take together that take turns
+_LEAST_READ_S = 1e-9
 _REPORTED_CHILDREN_S = 0.2  # CPU time: a process that only reads a version takes less
 
 
@@ -56,7 +58,7 @@ def _cores(context: RuleContext) -> Iterator[str]:
                 f"{threads} CPU thread{'s' * (threads != 1)} each: "
                 f"{_too_many(processes.at_once * threads, cores)}"
             )
-    callers = max((len(_cpu_threads(context, n)) for n in range(len(context.regions))), default=0)
+    callers = max((_cpu_callers(region, context) for region in context.regions), default=0)
     threads = context.observations.torch_threads
     if callers and cores and callers * threads > cores:
         yield (
@@ -81,10 +83,15 @@ def _threads_each(processes: ChildProcesses, set_counts: tuple[int | None, ...])
     return max(known) if len(known) == len(set_counts) else None
 
 
-def _cpu_threads(context: RuleContext, number: int) -> set[int]:
-    """The threads that called models on the CPU in a region."""
-    calls = context.regions[number].calls
-    return {c.thread for c in calls if context.model(c).device in ("", "cpu")}
+def _cpu_callers(region: TimedRegion, context: RuleContext) -> int:
+    """How many threads called models on the CPU in a region; one where they took turns.
+
+    The calls of threads that take turns take no longer together than the region.
+    """
+    calls = [call for call in region.calls if context.model(call).device in ("", "cpu")]
+    at_once = sum(call.total_s for call in calls) / max(region.read_s, _LEAST_READ_S)
+    threads = len({call.thread for call in calls})
+    return threads if at_once > _TAKING_TURNS else min(threads, 1)
 
 
 def _without_gpu(context: RuleContext) -> Iterator[str]:

@@ -105,10 +105,10 @@ def _fetches(nodes: Sequence[ast.AST], part: Sequence[ast.AST]) -> bool:
     names: set[str] = set()
     todo = list(part)
     while todo:
-        node = todo.pop()
-        if _may_fetch(node):
+        node, name = (last := todo.pop()), _called(last)
+        is_own = name in functions and isinstance(getattr(node, "func", None), ast.Name)
+        if not is_own and _may_fetch(node):  # what a function of the script does, it says itself
             return True
-        name = _called(node)
         if name in functions and name not in names:
             names.add(name)
             todo += ast.walk(functions[name])

@@ -22,6 +22,7 @@ from precisionbench.scriptcheck.events import (
 
 _SPANS_TO_BACKWARD = 32  # after a forward pass, and no more: each timing looks for its own
 _TIMERS = ("perf_counter", "monotonic", "process_time", "thread_time")
+_CPU_CLOCKS = ("time.process_time", "time.thread_time")
 
 
 @attrs.frozen
@@ -121,13 +122,23 @@ class TimedRegion:
         return any(span.backward_count for span in (*self.spans, self.after))
 
 
+def is_cpu_time(clock: str) -> bool:
+    """Whether a clock counts the time of the CPU, without what is waited for.
+
+    Args:
+        clock: such as `time.process_time`.
+    """
+    return clock.startswith(_CPU_CLOCKS)
+
+
 def find_regions(
     observations: Observations, lines: SourceLines = NO_LINES
 ) -> tuple[TimedRegion, ...]:
     """The timed regions of a script, in order.
 
     A difference that is only compared, such as the condition of a loop, is not a region, nor is one
-    that contains other regions. Where one line subtracts the same reading again and again, such
+    that contains other regions, unless it times the same calls by the other kind of clock: elapsed
+    time or CPU time. Where one line subtracts the same reading again and again, such
     as that of the time elapsed so far, the last difference is the result.
     Neighbouring readings that were never subtracted from one another (the script may subtract them
     with numpy) bound a region, too. Calls of another thread belong to a region unless that thread
@@ -142,8 +153,8 @@ def find_regions(
     timings = {(t.start, t.end): t for t in (*_without_laps(differences), *apart)}
     timed = [timing for timing in timings.values() if _has_work(observations, timing)]
     by_thread = groupby(sorted(timed, key=_thread(observations)), key=_thread(observations))
-    innermost = [timing for _, group in by_thread for timing in _innermost(list(group))]
-    return tuple(_region(observations, t) for t in sorted(innermost, key=lambda t: t.end))
+    found = [one for _, group in by_thread for one in _innermost_of(observations, list(group))]
+    return tuple(_region(observations, t) for t in sorted(found, key=lambda t: t.end))
 
 
 def find_empty_regions(
@@ -259,6 +270,30 @@ def _innermost(timings: list[Timing]) -> Iterator[Timing]:
         if timing.start > latest_start:
             latest_start = timing.start
             yield timing
+
+
+def _innermost_of(observations: Observations, timings: list[Timing]) -> Iterator[Timing]:
+    """Innermost timings, and those around one that time the same calls by the other clock."""
+    innermost = list(_innermost(timings))
+    yield from innermost
+    clocks = [is_cpu_time(observations.readings[timing.end].clock) for timing in timings]
+    if all(clocks) or not any(clocks):
+        return
+    inside = {(timing.start, timing.end) for timing in innermost}
+    timed = {
+        (is_cpu, _calling_spans(observations, timing))
+        for timing, is_cpu in zip(timings, clocks, strict=True)
+        if (timing.start, timing.end) in inside
+    }
+    for timing, is_cpu in zip(timings, clocks, strict=True):
+        is_around = (timing.start, timing.end) not in inside
+        if is_around and (not is_cpu, _calling_spans(observations, timing)) in timed:
+            yield timing
+
+
+def _calling_spans(observations: Observations, timing: Timing) -> tuple[int, ...]:
+    numbers = range(timing.start + 1, timing.end + 1)
+    return tuple(number for number in numbers if observations.spans[number].calls)
 
 
 def _within(observations: Observations, timing: Timing) -> tuple[Span, ...]:

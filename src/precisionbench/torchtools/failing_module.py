@@ -12,7 +12,7 @@ from torch import nn
 
 from precisionbench.errors import FOREIGN_ERRORS, some
 from precisionbench.results.dtypes import dtype_name
-from precisionbench.torchtools.tensors import attributes_of, walk
+from precisionbench.torchtools.tensors import attributes_of, is_computed_in, walk
 from precisionbench.torchtools.timer import Call
 
 _COMPILED = "OptimizedModule"  # the class around what torch.compile was given
@@ -122,8 +122,8 @@ def _alike(root: nn.Module, module: nn.Module) -> tuple[str, ...]:
 
 
 def _real_dtype(tensor: torch.Tensor) -> str:
-    """The floating-point dtype that fits to a tensor's; empty for integers, which fit to any."""
-    if tensor.is_floating_point() or tensor.is_complex():
+    """The floating-point dtype that fits to a tensor's; empty for what only stores numbers."""
+    if is_computed_in(tensor.dtype) or tensor.is_complex():
         return dtype_name(tensor.dtype.to_real())
     return ""
 

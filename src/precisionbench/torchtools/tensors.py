@@ -205,8 +205,17 @@ def is_plain(tensor: torch.Tensor) -> bool:
     return tensor.layout == torch.strided and not is_batched
 
 
+def is_computed_in(dtype: torch.dtype) -> bool:
+    """Whether torch computes in a real floating-point dtype; those of 8 bits and less only store.
+
+    Args:
+        dtype: any dtype.
+    """
+    return dtype.is_floating_point and dtype.itemsize > 1
+
+
 def cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """A floating-point tensor in another dtype; integers stay integers.
+    """A floating-point tensor in another dtype; integers and 8-bit floating point stay as they are.
 
     Complex tensors stay complex: in complex128 for float64, else in complex64. torch has no
     arithmetic to speak of in half of it, so only tensors that are complex32 already stay so, in
@@ -218,7 +227,7 @@ def cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """
     if tensor.is_complex():
         return tensor.to(_complex_dtype(tensor.dtype, dtype))
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+    return tensor.to(dtype) if is_computed_in(tensor.dtype) else tensor
 
 
 def _complex_dtype(before: torch.dtype, dtype: torch.dtype) -> torch.dtype:

@@ -26,15 +26,15 @@ def detect(context: CauseContext) -> CauseMatch | None:
         ),
         without(share),
         remedy=_OF_CODES if in_codes else "",
-        reason="weights are stored as integers" if in_codes else "",
-        untestable=in_codes,  # a half-precision row casts the same integers
+        reason="weights are stored in 8 bits or less" if in_codes else "",
+        untestable=in_codes,  # a half-precision row casts the same codes
     )
 
 
 _OF_CODES = (
-    "cast the weights to 16 bits once, or use a kernel that reads integer weights itself "
-    "(torch.compile can fuse the cast into the matmul; torchao has such kernels); integer weights "
-    "that are cast in every call save memory and cost time"
+    "cast the weights to 16 bits once, or use a kernel that reads quantised weights itself "
+    "(torch.compile can fuse the cast into the matmul, and torchao has such kernels); quantised "
+    "weights that are cast in every call save memory and cost time"
 )
 CAUSE = Cause(
     "recast-weights",

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from precisionbench.diagnosis.findings import Number
 from precisionbench.scriptcheck.rules.base import Rule, RuleContext, RuleMatch
-from precisionbench.scriptcheck.timed_regions import TimedRegion, by_place
+from precisionbench.scriptcheck.timed_regions import TimedRegion, by_place, is_cpu_time
 from precisionbench.scriptcheck.violations import Location
-
-_CPU_CLOCKS = ("time.process_time", "time.thread_time")
 
 
 def wrong_clock(context: RuleContext) -> RuleMatch | None:
@@ -15,17 +13,13 @@ def wrong_clock(context: RuleContext) -> RuleMatch | None:
 
     Where the same calls were timed by another clock as well, CPU time may be what is wanted.
     """
-    wrong = [region for region in context.regions if _is_cpu_time(region)]
-    elapsed = {id(s) for r in context.regions if not _is_cpu_time(r) for s in r.spans}
+    wrong = [region for region in context.regions if is_cpu_time(region.clock)]
+    elapsed = {id(s) for r in context.regions if not is_cpu_time(r.clock) for s in r.spans}
     wrong = [region for region in wrong if not any(id(span) in elapsed for span in region.spans)]
     if not wrong:
         return None
     numbers = [Number("timings by this clock", len(wrong), "count")]
     return RuleMatch(tuple(numbers), tuple(_location(group) for group in by_place(wrong)))
-
-
-def _is_cpu_time(region: TimedRegion) -> bool:
-    return region.clock.startswith(_CPU_CLOCKS)
 
 
 def _location(group: list[TimedRegion]) -> Location:
