@@ -135,7 +135,21 @@ def test_a_drop_whose_interval_reaches_over_the_bound_is_unclear():
 
 
 def test_a_single_batch_proves_nothing():
-    assert judge_of(batches=BATCHES[:1]).accuracy([RIGHT]).verdict == UNCLEAR
+    found = judge_of(batches=BATCHES[:1]).accuracy([RIGHT])
+    assert (found.verdict, found.loss) == (UNCLEAR, None)
+    assert found.reason == "one batch does not show how far the drop varies"
+
+
+def test_the_reference_is_within_any_bound_on_a_drop():
+    found = judge_of(batches=BATCHES[:1], drop=0.0).of_reference
+    assert (found.verdict, found.loss.value, found.metric) == (WITHIN, 0.0, 1.0)
+
+
+def test_the_first_batches_are_enough_where_others_have_no_output():
+    judge = metric_judge(top1, BATCHES, 0.1, True, GIVEN, from_paths)
+    judge = judge.with_reference([RIGHT] * 3, "eager")
+    assert (judge.bound.batches, len(judge.batches), len(judge.inputs)) == (3, 3, 3)
+    assert judge.accuracy([RIGHT] * 3).verdict == WITHIN
 
 
 def test_a_metric_may_be_better_where_it_is_lower():
@@ -148,11 +162,37 @@ def test_a_metric_may_be_better_where_it_is_lower():
 
 
 def test_a_metric_that_is_no_number_is_beyond_the_bound():
-    judge = judge_of()
-    bad = metric_judge(lambda *_: math.nan, BATCHES, 0.1, True, GIVEN, from_paths)
-    found = bad.with_reference([RIGHT] * 8, "eager").accuracy([RIGHT] * 8)
-    assert found.verdict == BEYOND
-    assert judge.bound.is_metric
+    metrics = iter([1.0] * 8 + [math.nan] * 8)
+    judge = metric_judge(lambda *_: next(metrics), BATCHES, 0.1, True, GIVEN, from_paths)
+    found = judge.with_reference([RIGHT] * 8, "eager").accuracy([RIGHT] * 8)
+    assert (found.verdict, found.loss, found.metric) == (BEYOND, None, None)  # as JSON has no NaN
+    assert found.reason == "<lambda> is nan"
+
+
+def test_a_metric_that_is_no_number_for_the_reference_is_an_error():
+    judge = metric_judge(lambda *_: math.nan, BATCHES, 0.1, True, GIVEN, from_paths)
+    with pytest.raises(WorkloadError, match="<lambda> is nan for batch 0 of data and eager; give"):
+        judge.with_reference([RIGHT] * 8, "eager")
+
+
+def broken():
+    yield BATCHES[0]
+    raise OSError("disk gone")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (torch.ones(3, 4), "data is a Tensor, and no iterable of batches; give a list"),
+        (5, "data is a int, and no iterable"),
+        (broken, "data is a function, and no iterable"),
+        (broken(), r"batch 1 of data cannot be read \(OSError: disk gone\); iterate over"),
+        ([], "data has no batch"),
+    ],
+)
+def test_data_that_cannot_be_read_is_named(data, message):
+    with pytest.raises(WorkloadError, match=message):
+        metric_judge(top1, data, 0.1, True, GIVEN, from_paths)
 
 
 def test_a_metric_that_fails_is_named():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -19,7 +20,7 @@ from precisionbench.results.tuning import WITHIN
 from precisionbench.torchtools.global_state import threads
 from precisionbench.torchtools.tensors import Inputs
 from precisionbench.workflows.tuning import bench as bench_module
-from precisionbench.workflows.tuning.accuracy import SHUFFLED, ErrorJudge
+from precisionbench.workflows.tuning.accuracy import SHUFFLED, ErrorJudge, metric_judge
 from precisionbench.workflows.tuning.bench import WorkerBench
 
 GIVEN = Inputs((torch.arange(1.0, 13.0).reshape(3, 4),))
@@ -108,9 +109,26 @@ def test_a_device_without_room_for_the_largest_batch_gets_no_more_processes(tmp_
         assert bench.has_room_for_more(specs) is expected
 
 
+def test_the_first_batches_are_used_of_data_that_takes_long(tmp_path, monkeypatch):
+    clock = itertools.count()  # a second for each look at it
+    monkeypatch.setattr(bench_module, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    data = [(GIVEN.args[0], number) for number in range(50)]
+    judge = metric_judge(lambda *_: 1.0, data, 0.1, True, GIVEN, lambda outputs: outputs[""])
+    bench = WorkerBench(Rows(tmp_path, torch.abs), judge, slots=1)
+    bench.begin("eager", end_s=400.0)
+    used = bench.judge.bound.batches
+    assert 8 < used < 30
+    (note,) = bench.notes
+    assert note.startswith(f"the metric uses the first {used} of 50 batches, as each takes ")
+    assert len(list(tmp_path.glob("inputs-*.pt"))) == used
+    assert bench.accuracy("eager").verdict == WITHIN
+
+
 def test_errors_of_a_model_whose_output_is_zero_say_nothing(tmp_path):
     (note,) = begun(tmp_path, torch.zeros_like).notes
-    assert note.startswith("all outputs are zero for these inputs, so the errors say nothing")
+    assert note.startswith("all outputs are zero, infinite or NaN for these inputs, so the errors")
+    (note,) = begun(tmp_path, lambda x: x / 0 * 0).notes
+    assert note.startswith("all outputs are zero, infinite or NaN for these inputs, so the errors")
 
 
 @pytest.mark.parametrize(

@@ -74,9 +74,31 @@ def test_a_new_line_after_one_that_was_cut_off_is_whole(tmp_path):
     assert Journal.opened(tmp_path / "j", key).known("half") == HALF
 
 
-@pytest.mark.parametrize(
-    "text", ["hello\n", '{"format": "precisionbench.comparison"}\n', "[]\n", ""]
-)
+def test_an_empty_file_becomes_a_journal(tmp_path):
+    (tmp_path / "j").touch()
+    Journal.opened(tmp_path / "j", key).keep(HALF)
+    assert Journal.opened(tmp_path / "j", key).known("half") == HALF
+
+
+def test_a_default_journal_that_cannot_be_read_is_set_aside(tmp_path):
+    (tmp_path / "j").write_text("hello\n")
+    journal = Journal.default(tmp_path / "j", key)
+    journal.keep(HALF)
+    assert "is not a journal of tune; it was renamed to j.unreadable" in journal.notes[0]
+    assert (tmp_path / "j.unreadable").read_text() == "hello\n"
+    assert Journal.default(tmp_path / "j", key).known("half") == HALF
+    assert Journal.default(tmp_path / "j", key).notes == []
+
+
+def test_without_a_place_for_the_default_journal_nothing_is_kept(tmp_path):
+    (tmp_path / "file").touch()
+    journal = Journal.default(tmp_path / "file" / "j", key)
+    journal.keep(HALF)
+    assert journal.path is None
+    assert journal.notes[0].startswith("nothing is kept for a later run: ")
+
+
+@pytest.mark.parametrize("text", ["hello\n", '{"format": "precisionbench.comparison"}\n', "[]\n"])
 def test_another_file_is_refused_and_not_changed(tmp_path, text):
     (tmp_path / "j").write_text(text)
     with pytest.raises(ResultFormatError, match="is not a journal of tune"):

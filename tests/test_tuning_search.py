@@ -431,6 +431,8 @@ def test_what_was_judged_before_an_interruption_is_in_the_journal():
 def test_an_interruption_keeps_the_best_so_far():
     search, _ = searched(interrupt_at=2)
     assert search.ended_by == "interrupted"
+    assert search.trials[COMPILED].outcome == NOT_FINISHED
+    assert search.trials[COMPILED].reason == "the search was interrupted before it was tried"
     assert best_of(search) in {row.backend for row in search.data.results}
 
 

@@ -144,6 +144,23 @@ def test_exclude_leaves_out_what_has_the_options():
     assert reasons(found)["compile"] == "it is excluded"
 
 
+def test_an_excluded_spec_is_no_refinement_and_no_other_batch_either():
+    pattern = "eager:memory_format=channels_last,fold_batch_norm=true"
+    found = space(CPU, include=["eager"], exclude=[pattern])
+    (family,) = found.families
+    assert "eager:fold_batch_norm=true" in family.refined("eager")
+    assert pattern not in family.refined("eager:memory_format=channels_last")
+    sizes = Facts(CPU.capabilities, True, (2, 4))
+    found = space(sizes, exclude=["half:batch_size=4"])
+    assert found.at_batches("half") == ["half:batch_size=2"]
+    assert found.at_batches("eager") == ["eager:batch_size=2", "eager:batch_size=4"]
+
+
+def test_including_what_is_not_installed_gives_the_reason():
+    with pytest.raises(SpecError, match=r"nothing is left to try \(openvino: requires what this"):
+        space(CPU, include=["openvino"])
+
+
 def test_an_excluded_option_is_no_refinement_either():
     found = space(CPU, exclude=["compile:freezing=false"])
     assert {"freezing": False} not in family(found, "compile").then

@@ -147,6 +147,8 @@ def _output_errors() -> Iterator[None]:
     except BrokenPipeError:
         _discard_stdout()
         raise click.exceptions.Exit(CLOSED_PIPE) from None
+    except PrecisionBenchError:  # one of them is an OSError, too
+        raise
     except OSError as exc:
         print_traceback(exc)
         _discard_stdout()

@@ -11,6 +11,7 @@ import torch
 
 from precisionbench._internal.numbers import is_number
 from precisionbench.errors import FOREIGN_ERRORS, SpecError, WorkloadError, one_line
+from precisionbench.model import fingerprint
 from precisionbench.results.agreement import Agreement
 from precisionbench.results.tuning import (
     BEYOND,
@@ -49,6 +50,11 @@ class Judge(Protocol):
     @property
     def inputs(self) -> Sequence[Sequence[torch.Tensor]]:
         """The tensors of each of the inputs."""
+        ...
+
+    @property
+    def key(self) -> list[str]:
+        """What its verdicts depend on, besides the bound."""
         ...
 
     def with_reference(self, outputs: Iterable[Outputs], reference: str) -> Judge:
@@ -104,10 +110,15 @@ class ErrorJudge:
         return ErrorJudge(bound, inputs, expected)
 
     @property
+    def key(self) -> list[str]:
+        """The values of the inputs."""
+        return [fingerprint.values(_numbered(tensors)) for tensors in self.inputs]
+
+    @property
     def is_meaningless(self) -> bool:
-        """Whether all outputs of the reference are zero, so that no error is relative to them."""
+        """Whether no output of the reference is finite and not zero: no error is relative to it."""
         tensors = [tensor for outputs in self.expected for tensor in outputs.values()]
-        return bool(tensors) and not any(bool(tensor.any()) for tensor in tensors)
+        return bool(tensors) and not any(map(_says_something, tensors))
 
     @property
     def output_bytes(self) -> int:
@@ -132,6 +143,10 @@ class ErrorJudge:
         return _judged(loss, self.bound, "the error on other inputs could be above the bound")
 
 
+def _numbered(tensors: Sequence[torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    return ((str(place), tensor) for place, tensor in enumerate(tensors))
+
+
 def _single(error: float) -> Interval:
     return Interval(error, error, error)
 
@@ -145,6 +160,10 @@ def _mismatch(agreement: Agreement) -> str:
     if agreement.zero_references:
         return agreement.caveats[0]
     return ""
+
+
+def _says_something(tensor: torch.Tensor) -> bool:
+    return bool((tensor.isfinite() & (tensor != 0)).any())
 
 
 def _is_finite(outputs: Outputs) -> bool:
@@ -193,15 +212,36 @@ class MetricJudge:
     rebuilt: Callable[[Outputs], Any]
     expected: Sequence[float] = ()
 
+    @property
+    def key(self) -> list[str]:
+        """What the batches hold, labels among it, and what the metric does with them."""
+        return [*map(fingerprint.batch, self.batches), fingerprint.code(self.metric)]
+
     def with_reference(self, outputs: Iterable[Outputs], reference: str) -> MetricJudge:
         """The same judge with the metric of the reference.
 
         Args:
-            outputs: for each batch.
+            outputs: for each batch, or for the first ones; others are not used any further.
             reference: what computed them.
+
+        Raises:
+            WorkloadError: the metric is not finite.
         """
-        bound = attrs.evolve(self.bound, reference=reference)
-        return attrs.evolve(self, bound=bound, expected=self._metrics(outputs))
+        expected = self._metrics(outputs)
+        for number, metric in enumerate(expected):
+            if not math.isfinite(metric):
+                raise WorkloadError(
+                    f"{self.bound.measure} is {metric} for batch {number} of data and {reference}",
+                    "give a metric that is a finite number for each batch",
+                )
+        used = len(expected)
+        return attrs.evolve(
+            self,
+            bound=attrs.evolve(self.bound, reference=reference, batches=used),
+            batches=self.batches[:used],
+            inputs=self.inputs[:used],
+            expected=expected,
+        )
 
     def accuracy(self, outputs: Iterable[Outputs]) -> Accuracy:
         """The drop of the metric of a configuration.
@@ -209,12 +249,21 @@ class MetricJudge:
         Args:
             outputs: for each batch.
         """
-        own = self._metrics(outputs)
+        return self._by_metrics(self._metrics(outputs))
+
+    @property
+    def of_reference(self) -> Accuracy:
+        """The accuracy of the reference itself, once its metric is known."""
+        return Accuracy(_single(0.0), WITHIN, metric=sum(self.expected) / len(self.expected))
+
+    def _by_metrics(self, own: Sequence[float]) -> Accuracy:
         mean = sum(own) / len(own)
         if not math.isfinite(mean):
-            return Accuracy(None, BEYOND, f"{self.bound.measure} is {mean}", mean)
+            return Accuracy(None, BEYOND, f"{self.bound.measure} is {mean}")
         sign = 1 if self.bound.higher_is_better else -1
         drops = [sign * (theirs - ours) for ours, theirs in zip(own, self.expected, strict=True)]
+        if len(drops) == 1:  # nothing shows how batches differ
+            return Accuracy(None, UNCLEAR, "one batch does not show how far the drop varies", mean)
         reason = f"{len(drops)} batches are too few to show that the drop is within the bound"
         found = _judged(bootstrap_mean(drops), self.bound, reason)
         return attrs.evolve(found, metric=mean)
@@ -222,7 +271,7 @@ class MetricJudge:
     def _metrics(self, outputs: Iterable[Outputs]) -> list[float]:
         return [
             self._metric(self.rebuilt(output), batch)
-            for output, batch in zip(outputs, self.batches, strict=True)
+            for output, batch in zip(outputs, self.batches, strict=False)
         ]
 
     def _metric(self, output: Any, batch: Any) -> float:
@@ -263,15 +312,40 @@ def metric_judge(
         rebuilt: makes the model's output of its tensors by path.
 
     Raises:
-        WorkloadError: a batch does not fit the inputs, or there is none.
+        WorkloadError: a batch does not fit the inputs, or there are none.
     """
-    batches = list(data or ())
+    batches = batches_of(data)
     if not batches:
         raise WorkloadError("data has no batch", "give an iterable of batches, such as a list")
     inputs = [inputs_of(batch, given, number) for number, batch in enumerate(batches)]
     name = getattr(metric, "__name__", type(metric).__name__)
     bound = AccuracyBound(name, drop or 0.0, higher_is_better, len(batches))
     return MetricJudge(bound, metric, batches, inputs, rebuilt)
+
+
+def batches_of(data: Any) -> list[Any]:
+    """All batches of the user's data.
+
+    Args:
+        data: an iterable of batches.
+
+    Raises:
+        WorkloadError: it is none, or cannot be read.
+    """
+    if isinstance(data, (torch.Tensor, str, Mapping)) or not isinstance(data, Iterable):
+        raise WorkloadError(
+            f"data is a {type(data).__name__}, and no iterable of batches",
+            "give a list of batches or a DataLoader, such as [(images, labels), ...]",
+        )
+    batches: list[Any] = []
+    try:
+        batches.extend(data)
+    except FOREIGN_ERRORS as exc:
+        raise WorkloadError(
+            f"batch {len(batches)} of data cannot be read ({one_line(exc)})",
+            "iterate over data once without precisionbench",
+        ) from exc
+    return batches
 
 
 def inputs_of(batch: Any, given: Inputs, number: int) -> list[torch.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,15 +32,17 @@ from precisionbench.results.evidence import LayerError
 from precisionbench.results.tuning import RELATIVE_L2, Accuracy
 from precisionbench.torchtools.global_state import threads
 from precisionbench.torchtools.saving import save
-from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, Outputs
+from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, MetricJudge, Outputs
 from precisionbench.workflows.tuning.calibration import CalibrationBatches
 
 _LEAST_START_S = 1.0
+_REFERENCE_SHARE = 0.05  # of the time that is left, to judge a configuration by a metric
+_LEAST_BATCHES = 8  # of the user's data, however long they take
 _JUDGED_BYTES = 2**31  # of float64 outputs with which others are compared at the same time
 _FLOAT64 = Row("float64", "float64", Float64())
 _MEANINGLESS = (
-    "all outputs are zero for these inputs, so the errors say nothing; tune the model with trained "
-    "weights, or with other inputs"
+    "all outputs are zero, infinite or NaN for these inputs, so the errors say nothing; tune the "
+    "model with trained weights, or with other inputs"
 )
 
 
@@ -165,10 +168,8 @@ class WorkerBench:
     _files: list[Path] = attrs.field(factory=list)
 
     def __attrs_post_init__(self) -> None:
-        for number, tensors in enumerate(self.judge.inputs):
-            path = self.rows.pool.folder / f"inputs-{number}.pt"
-            save([tensor.clone() for tensor in tensors], path)
-            self._files.append(path)
+        folder = self.rows.pool.folder
+        self._files = [folder / f"inputs-{number}.pt" for number in range(len(self.judge.inputs))]
 
     def has_room(self, spec: str, workers: int) -> bool:
         """Whether the device easily holds a copy of the model for each of some workers.
@@ -204,7 +205,8 @@ class WorkerBench:
         if reference in errors:
             raise _of_reference(errors[reference], reference)
         if not is_error:
-            self._judge_by(reference)
+            now_s = time.monotonic()
+            self._judge_by(reference, now_s + _REFERENCE_SHARE * (end_s - now_s))
             return
         try:
             if _FLOAT64.name in errors:
@@ -217,14 +219,22 @@ class WorkerBench:
             self._judge_by(reference)
         self.rows.close([_FLOAT64.name])
 
-    def _judge_by(self, name: str) -> None:
+    def _judge_by(self, name: str, until_s: float = math.inf) -> None:
         """Let an open row set what outputs are judged by; inputs that the judge drops are not used.
 
         Args:
             name: of the row.
+            until_s: from when on no further batch of the user's is used.
         """
-        given = [*zip(self.judge.inputs, self._files, strict=True)]
-        self.judge = judge = self.judge.with_reference(self._outputs(name), name)
+        given, begun_s = [*zip(self.judge.inputs, self._files, strict=True)], time.monotonic()
+        self.judge = judge = self.judge.with_reference(self._outputs(name, until_s), name)
+        used = len(judge.inputs)
+        if judge.bound.is_metric and used < len(given):
+            each_s = (time.monotonic() - begun_s) / used
+            self.notes.append(
+                f"the metric uses the first {used:,} of {len(given):,} batches, as each takes "
+                f"{each_s:.2g} s for each configuration; a larger budget uses more"
+            )
         kept = {id(tensors) for tensors in judge.inputs}
         self._files = [file for tensors, file in given if id(tensors) in kept]
         if isinstance(judge, ErrorJudge) and judge.is_meaningless:
@@ -308,6 +318,8 @@ class WorkerBench:
 
     def accuracy(self, spec: str) -> Accuracy:
         """How accurate it is; see `Bench`."""
+        if isinstance(self.judge, MetricJudge) and spec == self.judge.bound.reference:
+            return self.judge.of_reference
         try:
             return self.judge.accuracy(self._outputs(spec))
         except PreparationError:  # it cannot be given other inputs than those it has
@@ -350,9 +362,13 @@ class WorkerBench:
         except PrecisionBenchError as exc:
             return exc
 
-    def _outputs(self, name: str) -> Iterator[Outputs]:
+    def _outputs(self, name: str, until_s: float = math.inf) -> Iterator[Outputs]:
         prepared = self.rows.replicas[name][0]
-        for path in self._files:
+        for number, (tensors, path) in enumerate(zip(self.judge.inputs, self._files, strict=True)):
+            if number >= _LEAST_BATCHES and time.monotonic() > until_s:
+                return
+            if not path.exists():
+                save([tensor.clone() for tensor in tensors], path)
             yield prepared.outputs_of(str(path))
 
     def worst_layers(self, spec: str) -> Sequence[str]:

@@ -65,6 +65,7 @@ class Journal:
         trials: of earlier runs by key.
         results: finished results of earlier runs by key.
         damaged: lines of the file that cannot be read.
+        notes: what qualifies a result.
     """
 
     key: Callable[[str], str]
@@ -72,6 +73,29 @@ class Journal:
     trials: dict[str, Trial] = attrs.field(factory=dict)
     results: dict[str, TuningData] = attrs.field(factory=dict)
     damaged: int = 0
+    notes: list[str] = attrs.field(factory=list)
+
+    @classmethod
+    def default(cls, path: Path | None, key: Callable[[str], str]) -> Journal:
+        """The journal in a file that the user has not named; notes say why it cannot be used.
+
+        Args:
+            path: of the file; None keeps nothing.
+            key: gives the key of a configuration.
+        """
+        try:
+            return cls.opened(path, key)
+        except ResultFormatError as exc:
+            assert path is not None
+            aside = path.with_name(f"{path.name}.unreadable")
+            with contextlib.suppress(OSError):
+                os.replace(path, aside)
+                journal = cls.opened(path, key)
+                journal.notes.append(f"{exc.reason}; it was renamed to {aside.name}")
+                return journal
+            return cls(key, notes=[f"nothing is kept for a later run: {exc.reason}"])
+        except OutputError as exc:
+            return cls(key, notes=[f"nothing is kept for a later run: {exc}"])
 
     @classmethod
     def opened(cls, path: str | os.PathLike[str] | None, key: Callable[[str], str]) -> Journal:
@@ -94,7 +118,7 @@ class Journal:
 
     def _read(self, path: Path) -> None:
         try:
-            if not path.exists():
+            if not path.exists() or not path.stat().st_size:
                 make_folder(path.parent)
                 self._write({"format": _FORMAT, "version": _VERSION})
                 return
@@ -171,10 +195,10 @@ def _check_header(path: Path, lines: list[str]) -> None:
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise ResultFormatError(
             f"{quoted(path)} is not a journal of tune",
-            "give the name of a new file, or of one that tune has written",
+            "give another name, or one of a file that tune has written",
         )
     if header.get("version") != _VERSION:
         raise ResultFormatError(
             f"{quoted(path)} is a journal of another version of precisionbench",
-            "give the name of a new file",
+            "give another name",
         )

@@ -55,10 +55,7 @@ class Keys:
             "power": where.power_mode,
             "bound": json_format.unstructured(judge.bound),
             "inputs": fingerprint.values(workload.inputs.tensors()),
-            "data": [
-                fingerprint.values((str(place), one) for place, one in enumerate(tensors))
-                for tensors in judge.inputs
-            ],
+            "data": judge.key,
             "reference": reference,
             "calibration": "data" if judge.bound.is_metric else "inputs",
         }

@@ -144,6 +144,8 @@ class Search:
             self.ended_by = "interrupted"
             if self.data is None:
                 raise
+            for spec in sorted(self._known - self.trials.keys()):
+                self._race.give_up(spec, "the search was interrupted before it was tried")
 
     def _judge_reference(self) -> None:
         """The reference stays in all rounds; it can only be chosen where it is accurate enough."""
@@ -227,7 +229,8 @@ class Search:
     def _basic(self, family: Family) -> list[str]:
         """The configurations of a family without further options, mixed ones among them."""
         decided = [spec for spec in family.first if self._race.is_decided(spec)]
-        return list(dict.fromkeys([*family.first, *mixed(decided, self.trials)]))
+        found = family.allowed(mixed(decided, self.trials))
+        return list(dict.fromkeys([*family.first, *found]))
 
     def _refined(self, family: Family) -> Sequence[str]:
         """The fastest accurate configuration of a fast family with each further option."""

@@ -21,6 +21,7 @@ from precisionbench.errors import (
     SpecError,
     did_you_mean,
     one_line,
+    some,
 )
 from precisionbench.results.tuning import LeftOut
 from precisionbench.spec_syntax import ALIASES, spec_text, split_spec
@@ -54,6 +55,7 @@ class Family:
         first: specs that are tried, all of them.
         then: further options, each of which is tried alone on the fastest accurate spec.
         typical_build_s: about how many seconds preparing one takes.
+        excluded: specs of the backend whose configurations are not tried.
     """
 
     backend: str
@@ -61,6 +63,15 @@ class Family:
     first: tuple[str, ...]
     then: tuple[Mapping[str, Any], ...] = ()
     typical_build_s: float = 10.0
+    excluded: tuple[str, ...] = ()
+
+    def allowed(self, specs: Iterable[str]) -> list[str]:
+        """Those of the configurations that are not excluded.
+
+        Args:
+            specs: of this family.
+        """
+        return [s for s in specs if not any(matches(s, one) for one in self.excluded)]
 
     @property
     def further(self) -> tuple[str, ...]:
@@ -76,7 +87,7 @@ class Family:
         """
         name, known = split_spec(spec)
         specs = [canonical(name, {**known, **options}) for options in self.then]
-        found = dict.fromkeys(one for one in specs if one and one != spec)
+        found = self.allowed(dict.fromkeys(one for one in specs if one and one != spec))
         return tuple(one for one in found if with_tuned or not has_tuned_kernels(one))
 
 
@@ -104,7 +115,20 @@ class Space:
         if "batch_size" in options:
             return []
         specs = (canonical(name, {**options, "batch_size": size}) for size in self.batch_sizes)
-        return [found for found in specs if found]
+        return self.allowed(found for found in specs if found)
+
+    def allowed(self, specs: Iterable[str]) -> list[str]:
+        """Those of the configurations that are not excluded.
+
+        Args:
+            specs: canonical specs.
+        """
+        families = {family.backend: family for family in self.families}
+        return [
+            spec
+            for spec in specs
+            if (family := families.get(split_spec(spec)[0])) is None or family.allowed([spec])
+        ]
 
     def family_of(self, spec: str) -> Family | None:
         """The family that a spec belongs to; None where it is the reference only.
@@ -141,8 +165,10 @@ def space(
             families.append(family)
     left_out += [LeftOut(spec, "it is excluded") for spec in unwanted]
     if not families:
+        reasons = [f"{one.what}: {one.reason}" for one in left_out if one.what in names]
         raise SpecError(
-            "nothing is left to try", "leave include out, or exclude fewer configurations"
+            f"nothing is left to try{f' ({some(reasons)})' if chosen and reasons else ''}",
+            "leave include out, or exclude fewer configurations",
         )
     sizes = [size for size in facts.batch_sizes if size != facts.capabilities.batch_size]
     families.sort(key=lambda one: (one.stage, simplicity(one.backend)))
@@ -251,13 +277,9 @@ def _common_left_out(facts: Facts) -> Iterator[LeftOut]:
 def _without(family: Family, unwanted: Iterable[str]) -> Family:
     """The family without what is excluded."""
     unwanted = [spec for spec in unwanted if split_spec(spec)[0] == family.backend]
-    first = [spec for spec in family.first if not any(matches(spec, one) for one in unwanted)]
-    then = [
-        options
-        for options in family.then
-        if not any(matches(spec_text(family.backend, options), one) for one in unwanted)
-    ]
-    return attrs.evolve(family, first=tuple(first), then=tuple(then))
+    family = attrs.evolve(family, excluded=tuple(unwanted))
+    then = [one for one in family.then if family.allowed([spec_text(family.backend, one)])]
+    return attrs.evolve(family, first=tuple(family.allowed(family.first)), then=tuple(then))
 
 
 def matches(spec: str, pattern: str) -> bool:

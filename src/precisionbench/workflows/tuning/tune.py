@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from precisionbench.model.libraries import library_modules
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.report.progress import shown
 from precisionbench.results.progress import OnProgress, OnProgressOption, Progress
-from precisionbench.results.tuning import BEST, FINALIST, Target, Trial, TuningData
+from precisionbench.results.tuning import BEST, FINALIST, INACCURATE, Target, Trial, TuningData
 from precisionbench.system import cpu_affinity, environment
 from precisionbench.torchtools.from_paths import from_paths
 from precisionbench.workflows.capabilities import capabilities_of
@@ -240,9 +240,14 @@ def _tuned(
     del model
     keys = Keys.of(target, where, judge, workload, wanted.reference)
     calibration = _calibration(judge, workload)
-    file = default_journal(target.architecture, target.device) if journal == "auto" else journal
-    memory = Journal.opened(file, keys.of_spec)
-    whole = key_of(keys.base, [keys.of_spec(spec) for spec in specs], [*wanted.batch_sizes])
+    if journal == "auto":
+        place = default_journal(target.architecture, target.device)
+        memory = Journal.default(place, keys.of_spec)
+    else:
+        memory = Journal.opened(journal, keys.of_spec)
+    further = [[*family.further, *family.excluded] for family in found.families]
+    tried = [[keys.of_spec(spec) for spec in specs], [*wanted.batch_sizes], further]
+    whole = key_of(keys.base, *tried)
     if whole in memory.results:
         result = _unchanged(memory.results[whole], memory.path)
     else:
@@ -301,6 +306,16 @@ def _searched(
     return _result(search, bench, wanted, found, memory, target)
 
 
+def _on_reference(search: Search) -> Iterator[str]:
+    """A note where the reference itself is not accurate enough."""
+    trial = search.trials[search.reference]
+    if trial.outcome == INACCURATE:
+        yield (
+            f"the reference {trial.spec} is not within the bound itself; if its outputs differ "
+            "from call to call, as with dropout, call model.eval(), and else give a larger bound"
+        )
+
+
 def _result(
     search: Search,
     bench: WorkerBench,
@@ -313,7 +328,9 @@ def _result(
     accurate = [spec for spec, trial in search.trials.items() if trial.outcome == FINALIST]
     best, choice = choose(search.data, accurate)
     trials = [_marked(trial, best) for trial in search.trials.values()]
-    damaged = [f"{memory.damaged} lines of {memory.path} cannot be read"] if memory.damaged else []
+    count = memory.damaged
+    lines = f"{count} line{'s' * (count > 1)} of {memory.path} cannot be read"
+    damaged = [lines] if count else []
     return TuningData(
         best=best,
         choice=choice,
@@ -326,7 +343,7 @@ def _result(
         budget_s=wanted.budget_s,
         elapsed_s=time.monotonic() - wanted.begun_s,
         ended_by=search.ended_by,
-        notes=(*dict.fromkeys(bench.notes), *damaged),
+        notes=(*dict.fromkeys(bench.notes), *_on_reference(search), *memory.notes, *damaged),
         calibration=bench.calibration.record if bench.calibration else None,
     )
 
