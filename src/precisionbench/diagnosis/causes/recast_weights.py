@@ -26,7 +26,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
         ),
         without(share),
         remedy=_OF_CODES if in_codes else "",
-        reason="weights are stored in 8 bits or less" if in_codes else "",
+        reason="weights are stored as integers or in 8-bit floating point" if in_codes else "",
         untestable=in_codes,  # a half-precision row casts the same codes
     )
 
