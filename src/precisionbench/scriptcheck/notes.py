@@ -13,7 +13,6 @@ from precisionbench.scriptcheck.timed_regions import TimedRegion, by_place
 
 _REPORTED_OVERHEAD_SHARE = 0.01
 _TAKING_TURNS = 1.2  # of a region, the most that calls of threads take together that take turns
-_LEAST_READ_S = 1e-9
 _REPORTED_CHILDREN_S = 0.2  # CPU time: a process that only reads a version takes less
 
 
@@ -89,9 +88,8 @@ def _cpu_callers(region: TimedRegion, context: RuleContext) -> int:
     The calls of threads that take turns take no longer together than the region.
     """
     calls = [call for call in region.calls if context.model(call).device in ("", "cpu")]
-    at_once = sum(call.total_s for call in calls) / max(region.read_s, _LEAST_READ_S)
-    threads = len({call.thread for call in calls})
-    return threads if at_once > _TAKING_TURNS else min(threads, 1)
+    called_s, threads = sum(call.total_s for call in calls), len({call.thread for call in calls})
+    return threads if called_s > _TAKING_TURNS * region.read_s else min(threads, 1)
 
 
 def _without_gpu(context: RuleContext) -> Iterator[str]:

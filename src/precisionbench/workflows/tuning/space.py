@@ -115,20 +115,8 @@ class Space:
         if "batch_size" in options:
             return []
         specs = (canonical(name, {**options, "batch_size": size}) for size in self.batch_sizes)
-        return self.allowed(found for found in specs if found)
-
-    def allowed(self, specs: Iterable[str]) -> list[str]:
-        """Those of the configurations that are not excluded.
-
-        Args:
-            specs: canonical specs.
-        """
-        families = {family.backend: family for family in self.families}
-        return [
-            spec
-            for spec in specs
-            if (family := families.get(split_spec(spec)[0])) is None or family.allowed([spec])
-        ]
+        found, family = [one for one in specs if one], self.family_of(spec)
+        return family.allowed(found) if family else found
 
     def family_of(self, spec: str) -> Family | None:
         """The family that a spec belongs to; None where it is the reference only.
