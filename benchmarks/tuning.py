@@ -1,7 +1,8 @@
 """Whether `tune` finds what a person finds by hand, in time, and keeps its bound on fresh inputs.
 
 python benchmarks/tuning.py result.json [--model resnet50 ...] [--device cuda:1] [--budget 120]
-    [--hand-build-s 120] [--by-hand-s 60] [--total-s 580] [--tiny]
+    [--hand-build-s 120] [--by-hand-s 60] [--processes 2] [--total-s 580] [--samples FOLDER]
+    [--tiny]
 python benchmarks/tuning.py result.json --again earlier.json [--model resnet50 ...] ...
 python benchmarks/tuning.py merged.json --merge first.json second.json
 
@@ -9,9 +10,11 @@ Each model is tuned, and its winner is run on inputs that the search has not see
 and what a person would try by hand (half, channels_last, compile with and without freezing,
 reduce-overhead, max-autotune-no-cudagraphs, a CUDA graph) are measured in common rounds, in two
 processes each. A row by hand that is not built within `--hand-build-s` is named in the record, and
-the others are measured without it. `--again` does this alone, for the winners of an earlier
-record, with more time to build. The record is written after each step, so that a run which is
-killed keeps what it has; a step that fails is named, too.
+the others are measured without it. With more than two `--processes`, the winner and the fastest
+rows by hand are then measured again, in so many processes each. `--again` does this alone, for the
+winners of an earlier record, with more time to build. The record is written after each step, so
+that a run which is killed keeps what it has; a step that fails is named, too. `--samples` keeps the
+samples of the last rounds, and of those by hand, as files that `precisionbench show` reads.
 
 With `--total-s` the run ends in time: models that would not end are left out, and named. For
 several GPUs, start one process for each (`--device`), with models and a file of its own, and merge
@@ -26,6 +29,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +46,7 @@ from precisionbench.backends.specs import canonical_spec
 from precisionbench.measure.open_rows import OpenRows
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import Row, plan
-from precisionbench.model.workload import Workload, resolve
+from precisionbench.model.workload import resolve
 from precisionbench.results import ComparisonData
 from precisionbench.system import environment
 from precisionbench.system.memory import free_memory
@@ -53,11 +57,12 @@ FRESH = 5
 FRESH_S = 30.0  # to prepare the winner once more, and run the model in float64
 LEAST_BUILD_S = 15.0  # below it, no row by hand is built
 BUILD_SHARE = 0.6  # of what is left beside the rounds, for the first processes of rows by hand
+CLOSE = 0.9  # rows by hand with this share of the speed of the fastest are measured further
 LAYOUT = "memory_format=channels_last"
 BY_HAND = (
     "best_by_hand", "share_of_best_by_hand", "latencies_s", "items_per_s_by_hand",
     "errors_by_hand", "not_measured", "by_hand_s", "by_hand_left_out", "failures", "failure",
-    "batch",
+    "batch", "processes",
 )  # fmt: skip
 
 
@@ -72,12 +77,14 @@ class Times:
             compiled on disk. A tenth is left for the end.
         by_hand_s: of the rounds by hand.
         end_s: when everything has to end, by `time.monotonic`.
+        processes: of the winner and the fastest rows by hand.
     """
 
     budget_s: float
     hand_build_s: float
     by_hand_s: float
     end_s: float
+    processes: int
 
     def left_s(self) -> float:
         """Seconds that are left for everything."""
@@ -86,6 +93,12 @@ class Times:
     def build_s(self, share: float = BUILD_SHARE) -> float:
         """Seconds in which rows by hand can be built now."""
         return min(self.hand_build_s, (self.left_s() - self.by_hand_s) * share)
+
+    def options(self, processes: int) -> Options:
+        """Of the rounds by hand."""
+        return Options(
+            replicas=processes, evidence=False, passes=False, budget_s=self.by_hand_s, ranked=True
+        )
 
 
 @attrs.frozen
@@ -97,18 +110,27 @@ class Tried:
         model: as it was built.
         inputs: of a batch.
         device: where it runs.
+        samples: file for the samples of a step, by its name; None keeps none.
     """
 
     case: Case
     model: nn.Module
     inputs: torch.Tensor
     device: torch.device
+    samples: Callable[[str], Path] | None
 
     @classmethod
-    def of(cls, case: Case, batch: int, device: torch.device) -> Tried:
+    def of(
+        cls, case: Case, batch: int, device: torch.device, samples: Callable[[str], Path] | None
+    ) -> Tried:
         """The model with random weights and inputs, the same in each run."""
         torch.manual_seed(0)
-        return cls(case, case.build().eval(), case.inputs(batch), device)
+        return cls(case, case.build().eval(), case.inputs(batch), device, samples)
+
+    def keep(self, data: ComparisonData, step: str) -> None:
+        """Write the samples of a step, if wanted."""
+        if self.samples:
+            pb.Comparison(data).save(self.samples(step))
 
     def tuned(self, budget_s: float) -> tuple[pb.Tuned, dict[str, Any]]:
         """What `tune` finds, and its part of the record."""
@@ -120,6 +142,7 @@ class Tried:
             on_progress=lambda one: note_step(steps, one),
         )  # fmt: skip
         elapsed_s = time.perf_counter() - begun_s
+        self.keep(best.comparison.data, "tune")
         measured = {row.backend: row.throughput for row in best.comparison}
         throughput = measured.get(best.spec)  # None where it missed the final rounds
         return best, {
@@ -175,18 +198,45 @@ class Tried:
         specs = [canonical_spec(discovery.make(spec)) for spec in self.hand_rows()]
         rows, _ = plan([*dict.fromkeys([REFERENCE, best, *specs])], REFERENCE)
         workload = resolve(self.model, self.inputs, device=self.device, seed=0)
-        data, missing, errors = measured(workload, rows, times)
-        by_hand = {
-            name
-            for name in (REFERENCE, *specs)
-            if errors.get(name, math.inf) <= self.case.max_error
-        }
+        with OpenRows.of(workload, None) as open_rows:
+            data, missing, errors = measured(open_rows, rows, times)
+            self.keep(data, "by-hand")
+            by_hand = {
+                name
+                for name in (REFERENCE, *specs)
+                if errors.get(name, math.inf) <= self.case.max_error
+            }
+            found = compared(data, best, by_hand)
+            if times.processes > 2 and best in found["latencies_s"]:
+                close = {best, *fastest_of(data, by_hand)}
+                again = self.further(open_rows, [row for row in rows if row.name in close], times)
+                shares = compared(again, best, by_hand & close)
+                found |= {key: shares[key] for key in ("best_by_hand", "share_of_best_by_hand")}
+                found["processes"] = {
+                    row.backend: len(row.measurement.preparations) for row in again.results
+                }
         return {
-            **compared(data, best, by_hand),
+            **found,
             "errors_by_hand": errors,
             "not_measured": missing,
             "by_hand_s": time.perf_counter() - begun_s,
         }
+
+    def further(self, open_rows: OpenRows, rows: Sequence[Row], times: Times) -> ComparisonData:
+        """The winner beside the fastest accurate rows by hand, in more processes."""
+        for _ in range(times.processes - 2):
+            if times.build_s() >= LEAST_BUILD_S:
+                open_rows.open(rows, time.monotonic() + times.build_s())
+        names = [row.name for row in rows]
+        data = open_rows.measure(names, names[0], times.options(times.processes))
+        self.keep(data, "by-hand-further")
+        return data
+
+
+def file_of(folder: Path, model: str, step: str) -> Path:
+    """Where the samples of a step are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{model}-{step}.json"
 
 
 def note_step(steps: list[tuple[float, str]], progress: pb.Progress) -> None:
@@ -196,21 +246,27 @@ def note_step(steps: list[tuple[float, str]], progress: pb.Progress) -> None:
 
 
 def measured(
-    workload: Workload, rows: Sequence[Row], times: Times
+    open_rows: OpenRows, rows: Sequence[Row], times: Times
 ) -> tuple[ComparisonData, dict[str, str], dict[str, float]]:
     """Rows in common rounds, in two processes each; why others are not among them; and errors."""
-    with OpenRows.of(workload, None) as open_rows:
-        errors = open_rows.open(rows, time.monotonic() + times.build_s())
-        ready = [row for row in rows if row.name in open_rows.replicas]
-        if REFERENCE in errors:
-            raise errors[REFERENCE]
-        open_rows.open(ready, time.monotonic() + times.build_s(share=0.9))
-        options = Options(replicas=2, evidence=False, passes=False, budget_s=times.by_hand_s)
-        outputs = {row.name: open_rows.replicas[row.name][0].output for row in ready}
-        data = open_rows.measure([row.name for row in ready], REFERENCE, options)
+    errors = open_rows.open(rows, time.monotonic() + times.build_s())
+    ready = [row for row in rows if row.name in open_rows.replicas]
+    if REFERENCE in errors:
+        raise errors[REFERENCE]
+    open_rows.open(ready, time.monotonic() + times.build_s(share=0.9))
+    outputs = {row.name: open_rows.replicas[row.name][0].output for row in ready}
+    data = open_rows.measure([row.name for row in ready], REFERENCE, times.options(2))
     failed = {failure.backend: failure.reason for failure in data.failures}
     missing = {**{name: error.reason for name, error in errors.items()}, **failed}
     return data, missing, relative_errors(outputs)
+
+
+def fastest_of(data: ComparisonData, names: Collection[str]) -> list[str]:
+    """Those of some rows that are nearly as fast as the fastest of them."""
+    latencies = {row.backend: row.latency.value for row in pb.Comparison(data)}
+    able = [name for name in latencies if name in names]
+    least = min(latencies[name] for name in able)
+    return [name for name in able if least / latencies[name] >= CLOSE]
 
 
 def relative_errors(outputs: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, float]:
@@ -290,9 +346,8 @@ def winners(given: argparse.Namespace, where: Mapping[str, Any]) -> dict[str, di
 def run(given: argparse.Namespace) -> None:
     """Try the models for which there is time."""
     device = torch.device(given.device)
-    times = Times(
-        given.budget, given.hand_build_s, given.by_hand_s, time.monotonic() + given.total_s
-    )
+    end_s = time.monotonic() + given.total_s
+    times = Times(given.budget, given.hand_build_s, given.by_hand_s, end_s, given.processes)
     where = environment.capture(device, ["torchvision", "transformers"])
     record = Record(given.result, attrs.asdict(where))
     earlier = winners(given, json.loads(json.dumps(record.environment))) if given.again else {}
@@ -306,7 +361,8 @@ def run(given: argparse.Namespace) -> None:
         case, begun_s = CASES[name], time.monotonic()
         batch = 2 if given.tiny else case.batch
         entry = record.begin(model=name, batch=batch)
-        tried = Tried.of(case, batch, device)
+        samples = given.samples and partial(file_of, given.samples, name)
+        tried = Tried.of(case, batch, device, samples)
         try:
             if earlier:
                 try_again(tried, earlier[name], entry, record, times)
@@ -332,6 +388,8 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=120.0)
     parser.add_argument("--hand-build-s", type=float, default=120.0)
     parser.add_argument("--by-hand-s", type=float, default=60.0)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--samples", type=Path, metavar="FOLDER")
     parser.add_argument("--total-s", type=float, default=math.inf)
     parser.add_argument("--tiny", action="store_true", help="a batch of 2, to try the script")
     parser.add_argument("--again", type=Path, metavar="FILE", help="rows by hand alone")
@@ -339,6 +397,9 @@ def main() -> None:
     given = parser.parse_args()
     if given.again and given.again.resolve() == given.result.resolve():
         parser.error(f"{given.result} is the earlier record; name a new file")
+    for name in given.model or CASES if given.samples else ():
+        if kept := next(given.samples.glob(f"{name}-*.json"), None):
+            parser.error(f"{kept} exists; name another folder for samples")
     if given.merge:
         merged(given.merge, given.result, CASES).write()
     else:

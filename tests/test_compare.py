@@ -1193,6 +1193,16 @@ def test_weights_of_layers_that_stay_in_float32_are_not_rounded():
     assert changed(torch.ones(2, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("paths", ["0+0.1", "0.1+0", "0+0"])
+def test_a_layer_inside_another_one_that_stays_in_float32_gets_its_input_in_float32(paths):
+    from precisionbench.backends.fp32_layers import cast_but_for
+
+    block = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8))
+    changed = cast_but_for(nn.Sequential(block, nn.Linear(8, 8)), paths, torch.bfloat16)
+    assert changed(torch.ones(2, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16
+    assert all(parameter.dtype == torch.float32 for parameter in block.parameters())
+
+
 def test_a_layer_that_does_not_exist_is_named(images):
     found = pb.compare(
         nn.Sequential(nn.Flatten()), images, backends=["half:fp32_layers=9"], **QUICK

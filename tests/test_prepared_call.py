@@ -104,9 +104,10 @@ def test_outputs_are_copies_and_the_callers_tensors_stay(cnn, images):
     [
         ((torch.ones(2, 4),), {"scale": 2.0}, "shape 2x4 where the prepared call reads 3x4"),
         ((torch.ones(3, 4),), {"scale": 3.0}, "scale has 3.0 where the model was prepared with 2"),
-        ((torch.ones(3, 4), 2.0), {}, "the arguments are 0, 1 with tensors at"),
-        (([torch.ones(3, 4)],), {"scale": 2.0}, r"with tensors at \[0\]\[0\]"),
-        ((torch.ones(3, 4),), {}, "prepared with 0, scale"),
+        ((torch.ones(3, 4), 2.0), {}, "the call has the arguments 0, 1"),
+        (([torch.ones(3, 4)],), {"scale": 2.0}, r"0, scale \(tensors: \[0\]\[0\]\)"),
+        ((torch.ones(3, 4),), {}, "the argument 0, and the model was prepared with the arguments"),
+        ((), {}, "the call has no arguments, and the model was prepared with"),
         ((torch.ones(3, 4) * 1j,), {"scale": 2.0}, "complex64 where the prepared call reads float"),
     ],
 )

@@ -292,20 +292,37 @@ KILLED = """
 """
 
 
+def ended_by(number: signal.Signals, folder: Path, journal: Path) -> str:
+    """What a search says that a signal ends, once something is in its journal."""
+    script = folder / "script.py"
+    script.write_text(textwrap.dedent(KILLED))
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    with subprocess.Popen(
+        [sys.executable, script, journal],
+        env={**os.environ, "PYTHONPATH": path},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not journal.exists() or '"inaccurate"' not in journal.read_text():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        return process.communicate()[1]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_terminated_says_where_it_is_kept(tmp_path):
+    journal = tmp_path / "journal.jsonl"
+    said = ended_by(signal.SIGTERM, tmp_path, journal)
+    assert said.endswith(
+        f"ended by SIGTERM; what was tried is kept in {journal}; the same call goes on\n"
+    )
+
+
 @pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path, features):
     journal = tmp_path / "journal.jsonl"
-    script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(KILLED))
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    process = subprocess.Popen(
-        [sys.executable, script, journal], env={**os.environ, "PYTHONPATH": path}
-    )
-    while not journal.exists() or '"inaccurate"' not in journal.read_text():
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    ended_by(signal.SIGKILL, tmp_path, journal)
     torch.manual_seed(0)
     found = pb.tune(
         Mlp().eval(),
@@ -327,6 +344,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path, features):
     [
         ({"budget_s": 1}, SpecError, "budget_s is 1"),
         ({"batch_sizes": ["many"]}, SpecError, "batch_sizes holds 'many'"),
+        ({"seed": "a"}, SpecError, "seed is 'a'; give a whole number"),
         ({"batch_sizes": 8}, SpecError, r"batch_sizes is 8; give a list: \[8\]"),
         ({"exclude": [3]}, SpecError, "exclude holds 3; give backends and specs"),
         ({"include": ["bf16"]}, SpecError, "'bf16'; bf16 stands for half:dtype=bfloat16"),

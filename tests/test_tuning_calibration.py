@@ -130,6 +130,11 @@ def test_data_of_another_shape_is_refused():
         prepared(pb.Tuned(RESULT), data=[torch.ones(5, 8)], force=True)
 
 
+def test_data_that_is_no_list_of_batches_is_refused():
+    with pytest.raises(WorkloadError, match="data is an int, and no iterable of batches"):
+        prepared(pb.Tuned(RESULT), data=5, force=True)
+
+
 def test_what_it_was_calibrated_with_is_in_the_file(tmp_path):
     pb.Tuned(tuning_data(calibration=BATCHES.record)).save(tmp_path / "tuned.json")
     loaded = pb.load_tuned(tmp_path / "tuned.json")

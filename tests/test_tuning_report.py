@@ -81,6 +81,12 @@ def test_a_verdict_that_is_neither_faster_nor_slower_stands_below_the_name():
     assert "  inconclusive (too few rounds)" in text.splitlines()
 
 
+def test_a_note_on_few_rounds_asks_for_what_tune_has():
+    text = flat(to_text(tuning_data(final=final(rounds=2)), 120))
+    assert "inconclusive: too few rounds; use a larger budget, or an idle machine" in text
+    assert "use a time budget of about" not in text
+
+
 def test_what_lost_is_listed_by_outcome_with_its_reason():
     text = to_text(tuning_data(), 120)
     for heading, line in (

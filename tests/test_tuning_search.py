@@ -119,11 +119,17 @@ def test_what_cannot_win_is_dropped_with_its_share_of_the_leaders_speed():
 
 
 def test_a_row_that_is_hopelessly_slow_is_neither_judged_nor_timed():
-    search, machine = searched({**TRUTHS, "half:dtype=bfloat16": Simulated(0.1)})
+    search, machine = searched({**TRUTHS, "half:dtype=bfloat16": Simulated(0.2)})
     slow = search.trials["half:dtype=bfloat16"]
     assert (slow.outcome, slow.accuracy) == (SLOWER, None)
     assert "half:dtype=bfloat16" not in machine.timed
     assert "times as long as those of" in slow.reason
+
+
+def test_a_row_whose_first_calls_are_delayed_by_other_processes_can_win():
+    busy = Simulated(1.5e-3, build_s=20.0, first_calls_s=0.09)
+    search, _ = searched({**TRUTHS, GRAPHED: busy})
+    assert best_of(search) == GRAPHED
 
 
 def test_a_row_whose_calls_take_seconds_is_ended_by_its_first_calls():

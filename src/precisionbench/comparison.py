@@ -22,6 +22,7 @@ from precisionbench.errors import (
     RowNotFoundError,
     SpecError,
     did_you_mean,
+    kind_of,
     requirement_of,
 )
 from precisionbench.report import csv_text, plots, summaries
@@ -407,7 +408,7 @@ def as_comparison(comparison: Comparison | str | os.PathLike[str]) -> Comparison
     if isinstance(comparison, (str, os.PathLike)):
         return load(comparison)
     raise errors.SpecError(
-        f"the comparison is a {type(comparison).__name__}",
+        f"the comparison is {kind_of(comparison)}",
         "give what pb.compare or pb.load returns, or the path of a result file",
     )
 

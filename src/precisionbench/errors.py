@@ -190,6 +190,19 @@ def some(names: list[str]) -> str:
     return ", ".join(names[:_NAMES_IN_SENTENCE]) + (f" and {more} more" if more > 0 else "")
 
 
+def kind_of(value: object) -> str:
+    """The type of an object, with its article.
+
+    Args:
+        value: what a user has given instead of something else.
+
+    Returns:
+        Such as "a Tensor" or "an int".
+    """
+    name = type(value).__name__
+    return f"an {name}" if name[0] in "aeioAEIO" else f"a {name}"
+
+
 def text_of(value: object, limit: int = _TEXT_LIMIT) -> str:
     """`str(value)` of an object that others made, as text that can be shown and written to a file.
 

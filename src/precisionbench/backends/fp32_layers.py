@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ def cast_but_for(model: nn.Module, paths: str | None, dtype: torch.dtype) -> nn.
     Raises:
         PreparationError: the model has no such module.
     """
-    kept = [_module(model, path) for path in (paths or "").split("+") if path]
+    kept = _outermost([_module(model, path) for path in (paths or "").split("+") if path])
     weights = [[tensor.detach().to(torch.float32, copy=True) for tensor in _tensors(module)]
                for module in kept]  # fmt: skip
     cast_model(model, dtype)
@@ -34,6 +35,12 @@ def cast_but_for(model: nn.Module, paths: str | None, dtype: torch.dtype) -> nn.
             tensor.data = before
         _cast_around(module, dtype)
     return model
+
+
+def _outermost(modules: Sequence[nn.Module]) -> list[nn.Module]:
+    """Each module once, without those that are part of another one, which computes in float32."""
+    parts = {part for module in modules for part in module.modules() if part is not module}
+    return [module for module in dict.fromkeys(modules) if module not in parts]
 
 
 def _tensors(module: nn.Module) -> list[torch.Tensor]:

@@ -76,6 +76,18 @@ def _check_effort(_: object, __: object, effort: object) -> None:
 
 
 def _check_seed(_: object, __: object, seed: Any) -> None:
+    check_seed(seed)
+
+
+def check_seed(seed: Any) -> None:
+    """Raise unless a seed is None or a whole number.
+
+    Args:
+        seed: what the user gives.
+
+    Raises:
+        SpecError: it is neither.
+    """
     if seed is not None and whole_number(seed, 0) is None:
         raise SpecError(f"seed is {seed!r}", "give a whole number from 0 to 2**63 - 1")
 

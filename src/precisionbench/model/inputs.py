@@ -9,7 +9,10 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from precisionbench._internal.numbers import whole_number
-from precisionbench.errors import WorkloadError
+from precisionbench.errors import (
+    WorkloadError,
+    kind_of,
+)
 from precisionbench.torchtools.tensors import (
     INDEX_DTYPES,
     Inputs,
@@ -52,7 +55,7 @@ def as_inputs(given: Any, name: str) -> Inputs:
     inputs = _wrapped(given)
     if inputs is None:
         raise WorkloadError(
-            f"inputs is a {type(given).__name__}",
+            f"inputs is {kind_of(given)}",
             "give a tensor, a tuple of arguments, a dict of keyword arguments, or a factory",
         )
     _check(inputs)

@@ -16,7 +16,13 @@ import torch
 from torch import nn
 
 from precisionbench._internal.importing import working_directory_on_path
-from precisionbench.errors import FOREIGN_ERRORS, WorkloadError, did_you_mean, one_line
+from precisionbench.errors import (
+    FOREIGN_ERRORS,
+    WorkloadError,
+    did_you_mean,
+    kind_of,
+    one_line,
+)
 from precisionbench.model.python_files import SUFFIX, FileFactory, import_remedy, load_file
 from precisionbench.model.torchvision_models import TorchvisionModel
 from precisionbench.torchtools.saving import load
@@ -56,9 +62,7 @@ def model_factory(
         name = getattr(model, "__name__", type(model).__name__)
         return name, _sized(model, batch_size, device)
     is_several = isinstance(model, (list, tuple, dict))
-    raise WorkloadError(
-        f"the model is a {type(model).__name__}", _SEVERAL_MODELS if is_several else _MODEL
-    )
+    raise WorkloadError(f"the model is {kind_of(model)}", _SEVERAL_MODELS if is_several else _MODEL)
 
 
 def takes_batch_size(model: object) -> bool:

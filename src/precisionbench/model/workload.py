@@ -17,7 +17,12 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from precisionbench.errors import FOREIGN_ERRORS, WorkloadError, one_line
+from precisionbench.errors import (
+    FOREIGN_ERRORS,
+    WorkloadError,
+    kind_of,
+    one_line,
+)
 from precisionbench.model.inputs import (
     as_inputs,
     batch_size_of,
@@ -304,7 +309,7 @@ def _kind(value: object) -> str:
     if value is None:
         return "None"
     size = f" of {len(value)} items" if isinstance(value, tuple) else ""
-    return f"a {type(value).__name__}{size}"
+    return f"{kind_of(value)}{size}"
 
 
 def _moved(model: nn.Module, device: torch.device) -> nn.Module:

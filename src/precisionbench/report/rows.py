@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import attrs
@@ -276,7 +276,9 @@ def wrong_labels(data: ComparisonData) -> list[str]:
 
 
 def notes(
-    data: ComparisonData, observed: Mapping[str, Sequence[Observation]] | None = None
+    data: ComparisonData,
+    observed: Mapping[str, Sequence[Observation]] | None = None,
+    without: Collection[str] = (),
 ) -> list[tuple[list[str], str]]:
     """Warnings and notes as (names of rows, sentence), each sentence once.
 
@@ -286,6 +288,7 @@ def notes(
     Args:
         data: the comparison.
         observed: observations on the samples, if they are computed already.
+        without: codes of observations that are left out.
     """
     about_all = (*_interruption(data), *data.notes)
     shown = _shows_clocks(data)
@@ -295,7 +298,7 @@ def notes(
     for row in data.results:
         caveats = row.agreement.caveats if row.agreement else ()
         seen = [o for o in observed[row.backend] if not (shown and o.code == "throttled")]
-        seen += interval_notes(data)[row.backend]
+        seen += [o for o in interval_notes(data)[row.backend] if o.code not in without]
         minor |= {found.text for found in seen if found.code in _MINOR}
         for sentence in (*row.warnings, *(found.text for found in seen), *caveats):
             rows_by_sentence.setdefault(sentence, []).append(row.label or row.backend)

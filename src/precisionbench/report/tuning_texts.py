@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
+from precisionbench.analysis.reasons import NO_VERDICTS, reason_text
 from precisionbench.analysis.speedups import speedups
 from precisionbench.analysis.tuning import FrontPoint, front, loss_of, per_item, ratio_text
 from precisionbench.report import formatting, rows
@@ -206,8 +207,18 @@ def notes(data: TuningData) -> Items:
     return [
         *(([], note) for note in data.notes),
         *grouped((spec, reason) for spec, reason in reasons if reason),
-        *rows.notes(data.final),
+        *grouped(_without_verdict(data)),
+        *rows.notes(data.final, without=NO_VERDICTS),
     ]
+
+
+def _without_verdict(data: TuningData) -> Iterator[tuple[str, str]]:
+    """Finalists whose speed-up is inconclusive whatever its interval; `tune` chooses the number of
+    processes and rounds itself, by its budget."""
+    for spec, found in speedups(data.final).items():
+        if found.reason in NO_VERDICTS:
+            reason = reason_text(found.reason)
+            yield spec, f"speed-up inconclusive: {reason}; use a larger budget, or an idle machine"
 
 
 def grouped(items: Iterable[tuple[str, str]]) -> Items:

@@ -17,7 +17,13 @@ from precisionbench._internal import files
 from precisionbench.analysis.merged import merge
 from precisionbench.analysis.study_summary import summarise
 from precisionbench.display import Result, Shown
-from precisionbench.errors import PrecisionBenchError, SpecError, WorkerError, one_line
+from precisionbench.errors import (
+    PrecisionBenchError,
+    SpecError,
+    WorkerError,
+    kind_of,
+    one_line,
+)
 from precisionbench.results.study import Cell, CellResult, DeviceStatus, StudyRun
 from precisionbench.studies.cells import cells_of, name_of
 from precisionbench.studies.definition import Definition, define
@@ -205,7 +211,7 @@ def _sources(models: Any) -> dict[str, Any]:
             )
         if not (isinstance(model, str) or callable(model)):
             raise SpecError(
-                f"the model {name!r} is a {type(model).__name__}",
+                f"the model {name!r} is {kind_of(model)}",
                 "give an nn.Module, a function that builds one, or its name",
             )
     return found

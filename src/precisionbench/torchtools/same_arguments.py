@@ -30,8 +30,8 @@ def tensors_in_order(given: Inputs, known: Inputs) -> list[torch.Tensor]:
     ours, theirs = _arguments(given), _arguments(known)
     if tensors.keys() != set(expected) or ours.keys() != theirs.keys():
         raise WorkloadError(
-            f"the arguments are {some(list(ours))} with tensors at {some(list(tensors))}, and the "
-            f"model was prepared with {some(list(theirs))} with tensors at {some(expected)}",
+            f"the call has {_listed(list(ours), list(tensors))}, and the model was prepared with "
+            f"{_listed(list(theirs), expected)}",
             "give positional and keyword arguments as those that it was prepared with",
         )
     for name, argument in ours.items():
@@ -43,6 +43,15 @@ def tensors_in_order(given: Inputs, known: Inputs) -> list[torch.Tensor]:
                     "prepare the model again with this value; only tensors may differ",
                 )
     return [tensors[path] for path in expected]
+
+
+def _listed(arguments: list[str], tensors: list[str]) -> str:
+    """The names of arguments, and the paths of tensors in them where these are others."""
+    if not arguments:
+        return "no arguments"
+    named = f"the argument{'s' * (len(arguments) > 1)} {some(arguments)}"
+    paths = [path.strip("[]") for path in tensors]  # of a positional argument: "[0]"
+    return named if paths == arguments else f"{named} (tensors: {some(tensors) or 'none'})"
 
 
 def _arguments(inputs: Inputs) -> Mapping[str, Any]:

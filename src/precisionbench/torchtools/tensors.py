@@ -17,7 +17,12 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from precisionbench.errors import FOREIGN_ERRORS, WorkloadError, one_line
+from precisionbench.errors import (
+    FOREIGN_ERRORS,
+    WorkloadError,
+    kind_of,
+    one_line,
+)
 
 TensorFunction = Callable[[torch.Tensor], torch.Tensor]
 PathAndTensor = tuple[str, torch.Tensor]
@@ -149,7 +154,7 @@ def deep_copied(value: Any, memo: dict[int, Any] | None = None) -> Any:
         return copy.deepcopy(value, memo)
     except Exception as exc:
         raise WorkloadError(
-            f"the inputs hold a {type(value).__name__} that cannot be copied"
+            f"the inputs hold {kind_of(value)} that cannot be copied"
             f"{_obstacle(value, memo)} ({one_line(exc)})",
             "give tensors, and other values that copy.deepcopy takes",
         ) from exc
@@ -160,7 +165,7 @@ def _obstacle(value: object, memo: dict[int, Any] | None) -> str:
         try:
             copy.deepcopy(one, dict(memo or {}))
         except Exception:
-            return f", because of its attribute {name!r}, a {type(one).__name__}"
+            return f", because of its attribute {name!r}, {kind_of(one)}"
     return ""
 
 

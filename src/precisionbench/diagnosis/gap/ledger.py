@@ -9,7 +9,11 @@ from enum import Enum
 import attrs
 
 from precisionbench.display import Shown
-from precisionbench.errors import SpecError, did_you_mean
+from precisionbench.errors import (
+    SpecError,
+    did_you_mean,
+    kind_of,
+)
 from precisionbench.statistics import Interval
 
 # Above this share of the gap, a warning about the unknown part comes first.
@@ -40,7 +44,7 @@ def _kind(kind: Kind | str) -> Kind:
 def _check_factor(factor: Factor, _: object, value: Interval) -> None:
     if not isinstance(value, Interval):
         raise SpecError(
-            f"the factor {factor.name!r} is a {type(value).__name__}",
+            f"the factor {factor.name!r} is {kind_of(value)}",
             "give pb.Interval(value, low, high)",
         )
     if not (0 < value.low <= value.value <= value.high < math.inf):

@@ -16,7 +16,14 @@ from torch import nn
 
 from precisionbench._internal.importing import working_directory_on_path
 from precisionbench._internal.unpickling import loads
-from precisionbench.errors import ENDS_OF_RUN, SpecError, WorkloadError, one_line, text_of
+from precisionbench.errors import (
+    ENDS_OF_RUN,
+    SpecError,
+    WorkloadError,
+    kind_of,
+    one_line,
+    text_of,
+)
 from precisionbench.measure.rows import Row
 from precisionbench.measure.worker.calls import CallBackend
 from precisionbench.model.workload import Workload, usable_device
@@ -139,7 +146,7 @@ def check_callable(function: object) -> None:
     """
     if not callable(function):
         raise SpecError(
-            f"a {type(function).__name__} cannot be called",
+            f"{kind_of(function)} cannot be called",
             "give the function itself and its arguments: f, x and not f(x)",
         )
 

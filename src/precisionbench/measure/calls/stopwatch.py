@@ -10,7 +10,11 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
 
-from precisionbench.errors import MeasurementError, SpecError
+from precisionbench.errors import (
+    MeasurementError,
+    SpecError,
+    kind_of,
+)
 from precisionbench.measure.calls.call_time import CallTime
 from precisionbench.measure.calls.rows import call_rows, call_workload, device_in_use, title_of
 from precisionbench.measure.compare import header_of
@@ -110,7 +114,7 @@ class TimedCall(Generic[P, R]):
         self, function: Callable[P, R], device: Any = None, regions: Regions | None = None
     ) -> None:
         if not callable(function):
-            raise SpecError(f"a {type(function).__name__} cannot be decorated", "give a function")
+            raise SpecError(f"{kind_of(function)} cannot be decorated", "give a function")
         if _returns_before_it_runs(function):
             raise SpecError(
                 f"the calls of {title_of(function)} return before they run",

@@ -13,7 +13,10 @@ import attrs
 import torch
 
 from precisionbench.backends import Backend
-from precisionbench.errors import ExecutionError
+from precisionbench.errors import (
+    ExecutionError,
+    kind_of,
+)
 from precisionbench.measure.worker.first_call_limit import WarmCallLimit
 from precisionbench.measure.worker.graph_capture import captured
 from precisionbench.measure.worker.protocol import FIRST_CALL, KnownCalls
@@ -129,7 +132,7 @@ def readable(output: object) -> object:
     """
     if isinstance(output, (Iterator, types.AsyncGeneratorType, types.CoroutineType)):
         raise ExecutionError(
-            f"the model returned a {type(output).__name__}, which computes only when it is read",
+            f"the model returned {kind_of(output)}, which computes only when it is read",
             "wrap the model so that its forward returns tensors",
         )
     return output

@@ -21,6 +21,7 @@ from precisionbench.errors import (
     PrecisionBenchError,
     PreparationError,
     StateLeakError,
+    kind_of,
     one_line,
     raise_plain,
     some,
@@ -132,7 +133,7 @@ def checked_call(prepared: object) -> Callable[[], object]:
     call = prepared.call if isinstance(prepared, Prepared) else prepared
     if not callable(call):
         raise PreparationError(
-            f"its prepare yielded a {type(prepared).__name__}",
+            f"its prepare yielded {kind_of(prepared)}",
             "yield Prepared(call=...) or a callable without arguments",
         )
     return call

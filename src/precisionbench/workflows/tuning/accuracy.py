@@ -10,7 +10,13 @@ import attrs
 import torch
 
 from precisionbench._internal.numbers import is_number
-from precisionbench.errors import FOREIGN_ERRORS, SpecError, WorkloadError, one_line
+from precisionbench.errors import (
+    FOREIGN_ERRORS,
+    SpecError,
+    WorkloadError,
+    kind_of,
+    one_line,
+)
 from precisionbench.model import fingerprint
 from precisionbench.results.agreement import Agreement
 from precisionbench.results.tuning import (
@@ -334,7 +340,7 @@ def batches_of(data: Any) -> list[Any]:
     """
     if isinstance(data, (torch.Tensor, str, Mapping)) or not isinstance(data, Iterable):
         raise WorkloadError(
-            f"data is a {type(data).__name__}, and no iterable of batches",
+            f"data is {kind_of(data)}, and no iterable of batches",
             "give a list of batches or a DataLoader, such as [(images, labels), ...]",
         )
     batches: list[Any] = []

@@ -36,7 +36,9 @@ from precisionbench.workflows.tuning.race import Race
 
 ROW_S = 0.6  # of rounds for each row
 LEAST_CALLS = 6  # of each process, until the first round has ended
-# A row whose first calls take this many times as long as the leader's is not timed any further.
+# A row whose first calls take this many times as long as the leader's is not timed any further,
+# unless they are so short that timing it takes no longer than other rows: on a busy machine other
+# processes delay a few calls by as much.
 _HOPELESS = 4.0
 _AS_FAST = 1.5  # a row may be as fast as one whose first calls take this many times as long
 _DISTURBED = 2.0  # times as many while others are built, which tune on the same device
@@ -183,7 +185,8 @@ class Screening:
         leader = self.race.leader
         times = self.bench.item_s(spec) / self.bench.item_s(leader)
         disturbed = _DISTURBED if self.builds.specs else 1.0
-        if times <= _HOPELESS * disturbed:
+        is_short = LEAST_CALLS * self.bench.call_s(spec) <= ROW_S
+        if is_short or times <= _HOPELESS * disturbed:
             return True
         reason = f"its calls take about {times:.0f} times as long as those of {leader}"
         self.race.drop(Trial(spec, SLOWER, reason, build_s=self.bench.build_s(spec)))

@@ -16,10 +16,10 @@ from precisionbench._internal.numbers import whole_number
 from precisionbench._internal.output_capture import silence
 from precisionbench.analysis.tuning import choose
 from precisionbench.backends.specs import canonical_spec
-from precisionbench.errors import SpecError
+from precisionbench.errors import SpecError, Terminated
 from precisionbench.measure import availability
 from precisionbench.measure.open_rows import OpenRows
-from precisionbench.measure.options import check_budget
+from precisionbench.measure.options import check_budget, check_seed
 from precisionbench.measure.rows import packages_of, plan
 from precisionbench.measure.worker.shared_server import SHARED_SERVER
 from precisionbench.model.libraries import library_modules
@@ -122,6 +122,7 @@ def tune(
     begun_s = time.monotonic()
     check_bound(max_error, metric, data, drop)
     check_budget(budget_s, _LEAST_BUDGET_S)
+    check_seed(seed)
     wanted = _Wanted(
         reference=canonical_spec(availability.make(reference)),
         include=include,
@@ -217,6 +218,7 @@ def planned(
         SpecError: an argument is invalid, or nothing is left to try.
         WorkloadError: the model, inputs or device cannot be used.
     """
+    check_seed(seed)
     sizes, seed = _checked_sizes(batch_sizes), _SEED if seed is None else seed
     with silence():
         workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed)
@@ -301,8 +303,13 @@ def _searched(
         report(Status("preparing the reference", 0, 0, wanted.reference, None, wanted.budget_s))
         if bench.has_room(wanted.reference, ahead + _REFERENCES):
             search.begin_builds()
-        bench.begin(wanted.reference, wanted.end_s, search.end_builds)
-        search.run()
+        try:
+            bench.begin(wanted.reference, wanted.end_s, search.end_builds)
+            search.run()
+        except Terminated as exc:
+            if memory.path is not None:
+                exc.kept = f"what was tried is kept in {memory.path}; the same call goes on"
+            raise
     return _result(search, bench, wanted, found, memory, target)
 
 

@@ -32,7 +32,7 @@ from precisionbench.results import json_format, tuning_format
 from precisionbench.results.tuning import LeftOut, Trial, TuningData
 from precisionbench.statistics import Interval
 from precisionbench.system import environment
-from precisionbench.workflows.tuning.accuracy import inputs_of
+from precisionbench.workflows.tuning.accuracy import batches_of, inputs_of
 from precisionbench.workflows.tuning.calibration import CalibrationBatches
 from precisionbench.workflows.tuning.target import differences, target_of
 
@@ -242,7 +242,8 @@ class Tuned(TableResult):
         known = self.data.calibration
         batches: CalibrationBatches | None = self.calibration
         if data is not None:
-            inputs = [inputs_of(one, workload.inputs, place) for place, one in enumerate(data)]
+            given = batches_of(data)
+            inputs = [inputs_of(one, workload.inputs, place) for place, one in enumerate(given)]
             batches = CalibrationBatches.first_of(inputs, workload.info.batch_size)
         size = workload.info.batch_size
         if batches and (found := batches.given_to(backend, size)) is not backend:
