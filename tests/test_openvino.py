@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import textwrap
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -219,6 +221,45 @@ def test_what_is_timed_reads_the_inputs_where_they_are(cnn, images):
         assert found.call() is first
         found.inputs.args[0].mul_(2)
         assert not torch.equal(found.call(), kept)
+
+
+INTERRUPTED = """
+    import gc
+    import signal
+    import threading
+    import torch
+    from engine_rows import Prepares
+    from precisionbench.backends.openvino import OpenVino
+
+    def prepared():
+        found = Prepares(OpenVino(), torch.nn.Linear(8, 8).eval(), torch.ones(2, 8))
+        return found.__enter__()
+
+    rows = [prepared(), prepared()]
+    for row in rows:
+        row.__exit__(None, None, None)
+    del row
+    thread = threading.Thread(target=lambda: (rows.clear(), gc.collect()))
+    thread.start()
+    thread.join()
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+@real
+@pytest.mark.skipif(sys.platform != "linux", reason="OpenVINO sets a stack for signals on Linux")
+def test_a_ctrl_c_after_rows_were_released_in_any_order_and_thread_ends_nothing_else():
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-X", "faulthandler", "-c", textwrap.dedent(INTERRUPTED)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
 @real

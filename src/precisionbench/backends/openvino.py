@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import re
@@ -121,6 +122,7 @@ class OpenVino(Backend):
         """Convert and compile the model; see `Backend.prepare`."""
         _require_cpu(inputs)
         ov = _import_openvino()
+        _core(ov)
         flat = flattened(cast_model(model, torch.float32), inputs.to(torch.float32))
         with _no_telemetry(), functions_restored():
             converted = _converted(ov, flat)
@@ -168,7 +170,7 @@ class OpenVino(Backend):
             **more,
         }
         try:
-            return ov.Core().compile_model(converted, _DEVICE, options)
+            return _core(ov).compile_model(converted, _DEVICE, options)
         except FOREIGN_ERRORS as exc:
             raise PreparationError(
                 f"OpenVINO cannot compile the model ({one_line(exc)})", "use another precision"
@@ -183,6 +185,18 @@ class OpenVino(Backend):
 
 def _import_openvino() -> Any:
     return import_engine("openvino", "OpenVINO", _INSTALL)
+
+
+@functools.cache
+def _core(ov: Any) -> Any:
+    """OpenVINO's core, the same one until this process ends.
+
+    Each core gives the thread that makes it a stack for signals. Of two, the one that is deleted
+    first leaves the other's predecessor without memory, and one that another thread deletes, such
+    as the garbage collector's, leaves its own: the next Ctrl-C is a segmentation fault (OpenVINO
+    2026.4.1, class SigAltStackSetup of its CPU plugin).
+    """
+    return ov.Core()
 
 
 def _require_cpu(inputs: Inputs) -> None:
