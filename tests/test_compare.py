@@ -566,7 +566,7 @@ def test_a_plugin_that_yields_nothing_callable(cnn, images):
         def steps(self, model, inputs):
             yield 3
 
-    assert failure(Faulty(), cnn, images).reason == "its prepare yielded a int"
+    assert failure(Faulty(), cnn, images).reason == "its prepare yielded an int"
 
 
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit])

@@ -49,7 +49,7 @@ def test_equal_values_are_taken(value, again):
         (["a", "b"], ["a"], "has None where the model was prepared with 'b'"),
         (ARRAY, ARRAY.copy(), "has another ndarray"),
         (Cache(), Cache(size=16), "has another Cache"),
-        (Cache(torch.ones(1)), Cache(torch.ones(1), torch.ones(1)), r"tensors at .*keys\[1\]"),
+        (Cache(torch.ones(1)), Cache(torch.ones(1), torch.ones(1)), r"tensors: .*keys\[1\]"),
     ],
 )
 def test_other_values_are_refused(value, other, message):

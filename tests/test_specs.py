@@ -244,7 +244,7 @@ def test_a_text_that_no_spec_can_express_is_refused(text):
 def test_something_that_is_no_backend_is_refused():
     with pytest.raises(SpecError, match="the class Half; give a spec .* or a Backend object"):
         make(Half)
-    with pytest.raises(SpecError, match="a backend is given as a int"):
+    with pytest.raises(SpecError, match="a backend is given as an int"):
         make(3)
 
 

@@ -229,7 +229,7 @@ def test_a_function_that_fails_after_some_rounds_has_no_time():
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((3,), {}, "a int cannot be called; give the function itself"),
+        ((3,), {}, "an int cannot be called; give the function itself"),
         ((lambda x: x,), {}, "missing a required argument.*@pb.time()"),
         ((print,), {"budget_s": 0}, "budget_s is 0"),
         ((print,), {"name": "a:b"}, "'a:b' is not a word"),
@@ -361,7 +361,7 @@ def test_nothing_measured_is_the_references_error():
     [
         ([print], {}, "give a dict"),
         ({}, {}, "give a dict"),
-        ({"a": 3}, {}, "a int cannot be called"),
+        ({"a": 3}, {}, "an int cannot be called"),
         ({"a": print}, {"reference": "b"}, "there is no call 'b'; known: a"),
         ({"a:b": print}, {}, "is not a word"),
     ],

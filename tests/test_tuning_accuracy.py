@@ -184,7 +184,7 @@ def broken():
     ("data", "message"),
     [
         (torch.ones(3, 4), "data is a Tensor, and no iterable of batches; give a list"),
-        (5, "data is a int, and no iterable"),
+        (5, "data is an int, and no iterable"),
         (broken, "data is a function, and no iterable"),
         (broken(), r"batch 1 of data cannot be read \(OSError: disk gone\); iterate over"),
         ([], "data has no batch"),

@@ -376,7 +376,7 @@ BAD = {
         {"batch_size": [1, 2]},
         "batch_size is [1, 2]; give a whole number from 1 to 2**63 - 1, or a row of each, such as",
     ),
-    "not a model": ((3,), {}, "the model is a int; give an nn.Module, a function"),
+    "not a model": ((3,), {}, "the model is an int; give an nn.Module, a function"),
     "nothing after the colon": (
         ("mine.py:",),
         {},
@@ -415,7 +415,7 @@ BAD = {
     "factory of no model": (
         (lambda: 3, 3),
         {},
-        "the function that builds the model returned a int; return",
+        "the function that builds the model returned an int; return",
     ),
     "factory of nothing": ((lambda: None, 3), {}, "that builds the model returned None; return"),
     "factory of too much": ((lambda: (1, 2, 3),), {}, "returned a tuple of 3 items; return"),

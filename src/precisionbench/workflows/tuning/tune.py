@@ -122,7 +122,6 @@ def tune(
     begun_s = time.monotonic()
     check_bound(max_error, metric, data, drop)
     check_budget(budget_s, _LEAST_BUDGET_S)
-    check_seed(seed)
     wanted = _Wanted(
         reference=canonical_spec(availability.make(reference)),
         include=include,
@@ -134,7 +133,7 @@ def tune(
     SHARED_SERVER.begin(library_modules(model))  # which imports them while the space is made
     with silence():  # what a factory prints is in each row's log
         place = {"device": device, "batch_size": batch_size}
-        workload = resolve(model, inputs, seed=seed or _SEED, **place)
+        workload = resolve(model, inputs, seed=_checked_seed(seed), **place)
     judge: Judge = ErrorJudge.of(max_error, workload.inputs, workload.seed)
     if metric is not None:
         judge = metric_judge(metric, data, drop, higher_is_better, workload.inputs, from_paths)
@@ -156,6 +155,11 @@ class _Wanted:
     @property
     def end_s(self) -> float:
         return self.begun_s + self.budget_s
+
+
+def _checked_seed(seed: int | None) -> int:
+    check_seed(seed)
+    return _SEED if seed is None else seed
 
 
 def _checked_sizes(sizes: Any) -> tuple[int, ...]:
@@ -218,8 +222,7 @@ def planned(
         SpecError: an argument is invalid, or nothing is left to try.
         WorkloadError: the model, inputs or device cannot be used.
     """
-    check_seed(seed)
-    sizes, seed = _checked_sizes(batch_sizes), _SEED if seed is None else seed
+    sizes, seed = _checked_sizes(batch_sizes), _checked_seed(seed)
     with silence():
         workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed)
         built = workload.built()
