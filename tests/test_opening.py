@@ -43,6 +43,21 @@ def test_a_row_of_which_only_the_output_is_needed_is_called_once(cnn, images):
         assert {tensor.dtype for tensor in one.output.values()} == {torch.float64}
 
 
+def test_in_float64_padding_is_computed_as_it_is_in_float32():
+    """The fast path of nn.TransformerEncoder gives 0 at padding, and the other one does not."""
+    layer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    model = torch.nn.TransformerEncoder(layer, 2).eval()
+    padding = torch.zeros(2, 6, dtype=torch.bool)
+    padding[:, 4:] = True
+    inputs = {"src": torch.rand(2, 6, 16), "src_key_padding_mask": padding}
+    workload = resolve(model, inputs, device="cpu", seed=0)
+    with opened(Float64(), workload, Timer(HostClock(workload.device))) as one:
+        (output,) = one.output.values()
+    with torch.inference_mode():
+        expected = model(**inputs)
+    assert (output - expected).norm() / expected.norm() < 1e-5
+
+
 class Compiles(Eager):
     """Stands for a backend that compiles, which keeps one core busy."""
 

@@ -272,7 +272,7 @@ def test_a_second_run_on_the_same_thing_is_the_result_of_the_first(tuned, featur
 @pytest.mark.openvino
 def test_engines_are_tried_beside_pytorch(cnn, images):
     engines = ["onnxruntime", "openvino:precision=fp32"]
-    found = pb.tune(cnn, images, include=engines, budget_s=40, device="cpu", journal=None)
+    found = pb.tune(cnn, images, include=engines, budget_s=60, device="cpu", journal=None)
     outcomes = {trial.spec: trial.outcome for trial in found.trials}
     assert {spec.partition(":")[0] for spec in engines} <= outcomes.keys()
     assert set(outcomes.values()) <= {BEST, FINALIST, "slower", INACCURATE}, found.trials
@@ -315,7 +315,7 @@ def test_a_run_that_is_terminated_says_where_it_is_kept(tmp_path):
     journal = tmp_path / "journal.jsonl"
     said = ended_by(signal.SIGTERM, tmp_path, journal)
     assert said.endswith(
-        f"ended by SIGTERM; what was tried is kept in {journal}; the same call goes on\n"
+        f"ended by SIGTERM; what was tried is kept in '{journal}'; the same again goes on\n"
     )
 
 

@@ -232,6 +232,23 @@ def test_a_batch_without_the_inputs_is_refused():
         inputs_of({"images": torch.ones(4, 6)}, Inputs((), {"x": torch.ones(4, 6)}), 0)
 
 
+X = torch.ones(4, 6)
+
+
+@pytest.mark.parametrize(
+    ("batch", "given", "message"),
+    [
+        ({"x": X, "labels": X}, GIVEN, "a dict, .*by name, and inputs has them by position.*give"),
+        ((X, X), Inputs((), {"x": X}), r"a tuple, .*give mappings with the names of inputs"),
+        ((X, X), Inputs((X,), {"mask": X}), r"a tuple, .*inputs has mask by name\); give"),
+        ((X.numpy(), X.numpy()), GIVEN, r"has 0 tensors .*tuned for 1; .*torch\.as_tensor"),
+    ],
+)
+def test_a_batch_of_another_form_is_refused_with_the_form_that_is_needed(batch, given, message):
+    with pytest.raises(WorkloadError, match=message):
+        inputs_of(batch, given, 0)
+
+
 def test_no_batch_is_refused():
     with pytest.raises(WorkloadError, match="data has no batch"):
         metric_judge(top1, [], 0.1, True, GIVEN, from_paths)

@@ -16,6 +16,7 @@ import torch
 
 from precisionbench.errors import ExecutionError, OutOfMemoryError, PrecisionBenchError
 from precisionbench.measure.open_rows import LateError
+from precisionbench.results.evidence import LayerError
 from precisionbench.results.tuning import WITHIN
 from precisionbench.torchtools.global_state import threads
 from precisionbench.torchtools.tensors import Inputs
@@ -129,6 +130,17 @@ def test_errors_of_a_model_whose_output_is_zero_say_nothing(tmp_path):
     assert note.startswith("all outputs are zero, infinite or NaN for these inputs, so the errors")
     (note,) = begun(tmp_path, lambda x: x / 0 * 0).notes
     assert note.startswith("all outputs are zero, infinite or NaN for these inputs, so the errors")
+
+
+def test_errors_of_an_output_without_tensors_say_nothing():
+    judge = ErrorJudge.of(1e-2, GIVEN, 0).with_reference([{}] * 4, "float64")
+    assert judge.is_meaningless
+
+
+def test_a_part_of_a_layer_is_no_layer_of_its_own():
+    growth = {"block.a": (0.0, 3e-3), "block.b": (5e-2, 5.1e-2), "c": (5.1e-2, 5.2e-2)}
+    errors = [LayerError(path, out, 1.0, 0, 1.0, given) for path, (given, out) in growth.items()]
+    assert bench_module._worst_layers(errors) == ["block", "c"]
 
 
 @pytest.mark.parametrize(

@@ -194,26 +194,36 @@ def test_an_interrupted_search_has_its_result_and_the_exit_code_130(here, monkey
 
 
 @pytest.mark.parametrize(
-    ("options", "kept"),
+    ("told", "says"),
     [
-        (("--journal", "kept.jsonl"), "what was tried is kept; the same command goes on"),
-        (("--no-journal",), "nothing is kept"),
-        ((), "nothing is kept"),  # the user wants no cache
+        ("what was tried is kept in 'kept.jsonl'", "what was tried is kept in 'kept.jsonl'"),
+        (None, "nothing is kept"),
     ],
 )
 def test_a_search_that_is_interrupted_without_a_result_says_what_is_kept(
-    here, monkeypatch, options, kept
+    here, monkeypatch, told, says
 ):
     def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+        exc = KeyboardInterrupt()
+        if told:
+            vars(exc)["kept"] = told  # by the search, which knows its journal
+        raise exc
 
     monkeypatch.setattr("precisionbench.workflows.tuning.tune.tune", interrupted)
-    done = tune(*options)
+    done = tune()
     assert done.exit_code == 130
-    assert done.stderr.startswith(f"Interrupted: {kept}")
+    assert done.stderr.startswith(f"Interrupted: {says}")
 
 
 # --- the space ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["-o", "--html"])
+def test_the_space_is_written_to_no_file(asked, option):
+    done = tune("--show-space", option, "shown.json")
+    assert done.exit_code == 2
+    assert "leave out -o and --html" in done.stderr
+    assert not Path("shown.json").exists()
 
 
 def test_the_space_is_printed_and_nothing_is_searched(asked, monkeypatch):

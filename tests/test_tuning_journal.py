@@ -54,6 +54,12 @@ def test_what_was_given_up_is_not_kept(tmp_path):
     assert Journal.opened(tmp_path / "j", key).known("half") is None
 
 
+def test_a_failure_that_may_pass_is_not_kept(tmp_path):
+    killed = Trial("half", FAILED, "its worker process was ended by signal 9", may_pass=True)
+    Journal.opened(tmp_path / "j", key).keep(killed)
+    assert Journal.opened(tmp_path / "j", key).known("half") is None
+
+
 def test_a_line_that_was_cut_off_is_tried_again(tmp_path):
     journal = Journal.opened(tmp_path / "j", key)
     journal.keep(HALF)

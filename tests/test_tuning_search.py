@@ -475,6 +475,45 @@ def test_nothing_that_an_earlier_run_decided_is_prepared_again():
     assert best_of(second) == best_of(first)
 
 
+@pytest.mark.parametrize(
+    "families",
+    [
+        SPACE.families[:2],  # without compile
+        (*SPACE.families[:2], attrs.evolve(SPACE.families[2], then=(), excluded=("compile",))),
+        (*SPACE.families[:2], attrs.evolve(SPACE.families[2], first=(f"{COMPILED},dynamic=true",))),
+    ],
+)
+def test_what_lost_to_a_configuration_that_takes_no_part_is_tried_again(families):
+    memory = SimulatedMemory()
+    first, _ = searched(known=memory)
+    assert best_of(first) == GRAPHED
+    assert first.trials["half:cuda_graph=true"].slower_than.startswith("compile")
+    known = SimulatedMemory({trial.spec: trial for trial in memory.kept})
+    second, machine = searched(space=Space(families), known=known)
+    assert best_of(second) == "half:cuda_graph=true"
+    assert "eager:precision=tf32" not in machine.opened  # what it lost to is still there
+
+
+def test_what_lost_to_another_batch_size_is_tried_again_without_it():
+    memory, large = SimulatedMemory(), canonical("half:batch_size=64")
+    truths = {"eager": Simulated(10e-3), "half": Simulated(3e-3), large: Simulated(3.1e-3)}
+    halves = attrs.evolve(SPACE.families[1], first=("half",), then=())
+    first, _ = searched(truths, space=Space((halves,), batch_sizes=(64,)), known=memory)
+    assert first.trials["half"].slower_than == large
+    known = SimulatedMemory({trial.spec: trial for trial in memory.kept})
+    second, _ = searched(truths, space=Space((halves,)), known=known)
+    assert best_of(second) == "half"
+
+
+def test_what_lost_to_a_configuration_that_has_changed_is_tried_again():
+    memory = SimulatedMemory()
+    searched(known=memory)
+    known = {trial.spec: trial for trial in memory.kept if not trial.spec.startswith("compile")}
+    slow = {spec: Simulated(20e-3, build_s=20.0) for spec in (COMPILED, GRAPHED)}
+    second, _ = searched({**TRUTHS, **slow}, known=SimulatedMemory(known))
+    assert best_of(second).startswith("half")
+
+
 def test_a_configuration_that_was_given_up_is_tried_again():
     known = {COMPILED: Trial(COMPILED, NOT_FINISHED, "no time")}
     search, machine = searched(known=SimulatedMemory(known))

@@ -34,11 +34,23 @@ class Float64(Backend):
         model, inputs = cast_model(model, torch.float64), inputs.to(torch.float64)
         call = inputs.bind(model)
         with ExitStack() as stack:
-            stack.enter_context(AttentionMasksCast())
+            masks = AttentionMasksCast()
             try:
-                with torch.no_grad():
+                with torch.no_grad(), masks:
                     call()
+                if masks.found or not _has_fast_path(model):
+                    stack.enter_context(masks)
             except FOREIGN_ERRORS:
+                stack.enter_context(masks)
                 stack.enter_context(every_cast_to_float64())
                 with_attributes_cast(model)
             yield Prepared(call, model, inputs=inputs)
+
+
+def _has_fast_path(model: nn.Module) -> bool:
+    """Whether torch has another implementation of a module, which a function mode turns off.
+
+    It gives 0 where inputs are padding, and the usual one gives numbers there.
+    """
+    kinds = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
+    return any(isinstance(module, kinds) for module in model.modules())

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from precisionbench._internal.cache_folder import cache_folder
 from precisionbench.cli.completion import AnyFile
 from precisionbench.cli.early_start import start_fork_server
 from precisionbench.cli.exit_codes import INTERRUPTED, Interrupted, exit_codes_text
@@ -203,6 +202,8 @@ def tune(
         batch_size = options.pop("batch_size")
         options["inputs"] = random_inputs(shapes, batch_size, options["device"])
     if show_space:
+        if files.output is not None or files.html is not None:
+            raise click.UsageError("--show-space measures nothing; leave out -o and --html")
         _print_space(model, options, as_json)
         return
     start_fork_server(model)
@@ -210,7 +211,7 @@ def tune(
     from precisionbench.workflows.tuning.tune import tune as search
 
     options["journal"] = None if no_journal else journal or "auto"
-    with progress(quiet) as on_progress, _explained_end(options["journal"]):
+    with progress(quiet) as on_progress, _explained_end():
         result = search(model, on_progress=on_progress, **wanted.as_arguments(), **options)
     _write(result, files, as_json)
     if result.data.ended_by == "interrupted":
@@ -218,17 +219,12 @@ def tune(
 
 
 @contextlib.contextmanager
-def _explained_end(journal: str | None) -> Iterator[None]:
-    """What is kept of a search that ends without a result, for the message."""
-    is_kept = journal is not None and (journal != "auto" or cache_folder("tune") is not None)
-    kept = "what was tried is kept; the same command goes on" if is_kept else Terminated.kept
+def _explained_end() -> Iterator[None]:
+    """What is kept of a search that Ctrl-C ends without a result, for the message."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise Interrupted(kept) from None
-    except Terminated as exc:
-        exc.kept = kept
-        raise
+    except KeyboardInterrupt as exc:
+        raise Interrupted(getattr(exc, "kept", Terminated.kept)) from None
 
 
 def _write(result: Tuned, files: ResultFiles, as_json: bool) -> None:

@@ -85,6 +85,10 @@ class Trial(Shown):
         from_journal: whether an earlier run measured it.
         error_layers: the layers in which the error of an inaccurate half row grows most, the worst
             first; empty where that was not looked for.
+        slower_than: the configuration that a slower one was dropped for; a later search tries it
+            again where that one does not take part. Empty for other outcomes.
+        may_pass: whether a failure can be one of the moment, such as a full disk, so that a later
+            search tries the configuration again.
     """
 
     spec: str
@@ -96,6 +100,8 @@ class Trial(Shown):
     build_s: float | None = None
     from_journal: bool = False
     error_layers: tuple[str, ...] = ()
+    slower_than: str = ""
+    may_pass: bool = False
 
     @property
     def is_accurate(self) -> bool:

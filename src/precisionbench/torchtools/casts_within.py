@@ -76,7 +76,14 @@ class AttentionMasksCast(TorchFunctionMode):
     """Cast floating-point masks of attention to the dtype of the query.
 
     The fused kernel of a CPU takes a float32 mask with a float64 query, and misreads it.
+
+    Attributes:
+        found: whether there was such a mask in another dtype.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = False
 
     def __torch_function__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -85,8 +92,9 @@ class AttentionMasksCast(TorchFunctionMode):
         if func is not functional.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
         given = dict(zip(_ATTENTION_ARGUMENTS, args, strict=False), **(kwargs or {}))
-        if given.get("attn_mask") is not None:
-            given["attn_mask"] = cast(given["attn_mask"], given["query"].dtype)
+        if (mask := given.get("attn_mask")) is not None:
+            given["attn_mask"] = cast(mask, given["query"].dtype)
+            self.found |= given["attn_mask"].dtype != mask.dtype
         return func(**given)
 
 

@@ -50,7 +50,7 @@ def _listed(arguments: list[str], tensors: list[str]) -> str:
     if not arguments:
         return "no arguments"
     named = f"the argument{'s' * (len(arguments) > 1)} {some(arguments)}"
-    paths = [path.strip("[]") for path in tensors]  # of a positional argument: "[0]"
+    paths = [path.strip("[]'") for path in tensors]  # of an argument itself: "[0]", "['mask']"
     return named if paths == arguments else f"{named} (tensors: {some(tensors) or 'none'})"
 
 

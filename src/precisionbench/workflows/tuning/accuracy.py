@@ -124,7 +124,7 @@ class ErrorJudge:
     def is_meaningless(self) -> bool:
         """Whether no output of the reference is finite and not zero: no error is relative to it."""
         tensors = [tensor for outputs in self.expected for tensor in outputs.values()]
-        return bool(tensors) and not any(map(_says_something, tensors))
+        return bool(self.expected) and not any(map(_says_something, tensors))
 
     @property
     def output_bytes(self) -> int:
@@ -368,13 +368,20 @@ def inputs_of(batch: Any, given: Inputs, number: int) -> list[torch.Tensor]:
     """
     try:
         args, kwargs = _arguments(batch, given)
-    except (KeyError, IndexError, TypeError) as exc:
+    except (KeyError, IndexError, TypeError, ValueError) as exc:
         raise WorkloadError(
-            f"batch {number} of data does not hold the model's inputs ({one_line(exc)})",
-            "give (inputs, labels), or a mapping with the names of the model's arguments",
+            f"batch {number} of data, {kind_of(batch)}, does not hold the model's inputs "
+            f"({one_line(exc)})",
+            f"give {_wanted(given)}",
         ) from exc
     tensors = [tensor.detach().cpu() for _, tensor in Inputs(args, kwargs).tensors()]
     want = [tuple(tensor.shape) for _, tensor in given.tensors()]
+    if len(tensors) != len(want):
+        raise WorkloadError(
+            f"batch {number} of data has {len(tensors)} tensors for the model, which is tuned for "
+            f"{len(want)}",
+            f"give {_wanted(given)}; torch.as_tensor(array) makes tensors of arrays",
+        )
     got = [tuple(tensor.shape) for tensor in tensors]
     if got != want:
         raise WorkloadError(
@@ -388,9 +395,25 @@ def _arguments(batch: Any, given: Inputs) -> tuple[tuple[Any, ...], dict[str, An
     if isinstance(batch, torch.Tensor):
         return (batch,), {}
     if isinstance(batch, Mapping):
+        if given.args:
+            raise TypeError("it holds arguments by name, and inputs has them by position")
         return (), {name: batch[name] for name in given.kwargs}
     first = tuple(batch[place] for place in range(len(given.args)))
-    return first, {name: batch[len(first)][name] for name in given.kwargs}
+    if not given.kwargs:
+        return first, {}
+    named = batch[len(first)]
+    if not isinstance(named, Mapping):
+        raise TypeError(f"inputs has {', '.join(given.kwargs)} by name")
+    return first, {name: named[name] for name in given.kwargs}
+
+
+def _wanted(given: Inputs) -> str:
+    """What a batch has to be, for these inputs."""
+    if not given.args:
+        return "mappings with the names of inputs, and the labels beside these"
+    if given.kwargs:
+        return "(arguments..., {names: arguments}, labels), or inputs and batches as mappings"
+    return "(inputs, labels), or give inputs as a mapping by name as well"
 
 
 def check_bound(max_error: float | None, metric: object, data: object, drop: float | None) -> None:

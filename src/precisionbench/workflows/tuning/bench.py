@@ -39,6 +39,7 @@ _LEAST_START_S = 1.0
 _REFERENCE_SHARE = 0.05  # of the time that is left, to judge a configuration by a metric
 _LEAST_BATCHES = 8  # of the user's data, however long they take
 _JUDGED_BYTES = 2**31  # of float64 outputs with which others are compared at the same time
+_MOST_LAYERS = 3  # of those in which the error grows most
 _FLOAT64 = Row("float64", "float64", Float64())
 _MEANINGLESS = (
     "all outputs are zero, infinite or NaN for these inputs, so the errors say nothing; tune the "
@@ -409,4 +410,7 @@ def _of_reference(error: PrecisionBenchError, reference: str) -> PrecisionBenchE
 def _worst_layers(errors: Sequence[LayerError]) -> list[str]:
     """Layers that overflow first, then those in which the error grows most."""
     overflown = [error.path for error in errors if error.path and error.nonfinite_count]
-    return list(dict.fromkeys([*overflown[:1], *layers_of_growth(errors)]))
+    found = list(dict.fromkeys([*overflown[:1], *layers_of_growth(errors, most=len(errors))]))
+    # A part of a layer stays in float32 with it.
+    whole = [path for path in found if not any(path.startswith(f"{one}.") for one in found)]
+    return whole[:_MOST_LAYERS]

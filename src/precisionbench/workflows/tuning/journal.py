@@ -150,12 +150,14 @@ class Journal:
         return self.trials.get(self.key(spec))
 
     def keep(self, trial: Trial) -> None:
-        """Write what became of a configuration; what was not finished is tried again later.
+        """Write what became of a configuration; what is not finished, or failed in a way that may
+        pass, is tried again later.
 
         Args:
             trial: of this run, or of an earlier one, which is in the file already.
         """
-        if trial.outcome != NOT_FINISHED and not trial.from_journal:
+        is_kept = trial.outcome != NOT_FINISHED and not trial.may_pass
+        if is_kept and not trial.from_journal:
             self._write({"key": self.key(trial.spec), "trial": json_format.unstructured(trial)})
 
     def keep_result(self, key: str, result: TuningData) -> None:

@@ -36,6 +36,7 @@ class Race:
         reference: spec of the row that speed-ups are over; it stays until the end.
         memory: of earlier runs.
         close: ends the processes of a configuration that is not needed any more.
+        takes_part: whether a configuration can be tried in this search.
         trials: what became of each configuration, in the order in which they were tried.
         speeds: speed-ups over the reference, of all that were timed.
         racing: specs that can still win, and the reference.
@@ -46,6 +47,7 @@ class Race:
     reference: str
     memory: Memory
     close: Callable[[Sequence[str]], object]
+    takes_part: Callable[[str], bool] = lambda _: True
     trials: dict[str, Trial] = attrs.field(factory=dict, init=False)
     speeds: dict[str, Interval] = attrs.field(factory=dict, init=False)
     racing: list[str] = attrs.field(init=False)
@@ -84,7 +86,16 @@ class Race:
 
     def _decided_before(self, spec: str) -> Trial | None:
         known = self.memory.known(spec)
-        return None if known and known.outcome in (FINALIST, NOT_FINISHED) else known
+        if known is None or known.outcome in (FINALIST, NOT_FINISHED):
+            return None
+        lost = known.outcome == SLOWER and not self._is_rival(known.slower_than)
+        return None if lost else known
+
+    def _is_rival(self, spec: str) -> bool:
+        """Whether what an earlier run found to be faster takes part, and has not changed since."""
+        if spec == self.reference or spec in self.trials:
+            return True
+        return self.takes_part(spec) and self.memory.known(spec) is not None
 
     def fastest_of(self, specs: Sequence[str]) -> str:
         """The first that is about as fast as any accurate one; empty where none was timed."""
@@ -117,7 +128,7 @@ class Race:
             self.keep(trial)
             return
         reason = f"{over_leader.value:.2f}x the speed of {self.leader}"
-        self.drop(attrs.evolve(trial, outcome=SLOWER, reason=reason))
+        self.drop(attrs.evolve(trial, outcome=SLOWER, reason=reason, slower_than=self.leader))
 
     def fastest(self, count: int, reason: str) -> list[str]:
         """The fastest of `others`; what is beyond them is dropped.
@@ -128,7 +139,8 @@ class Race:
         """
         found = self.others
         for spec in found[count:]:
-            self.drop(attrs.evolve(self.trials[spec], outcome=SLOWER, reason=reason))
+            trial = attrs.evolve(self.trials[spec], slower_than=self.leader)
+            self.drop(attrs.evolve(trial, outcome=SLOWER, reason=reason))
         return found[:count]
 
     def keep(self, trial: Trial) -> None:

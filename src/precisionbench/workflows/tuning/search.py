@@ -77,7 +77,7 @@ class Search:
     _known: set[str] = attrs.field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._race = race = Race(self.reference, self.memory, self.bench.close)
+        self._race = race = Race(self.reference, self.memory, self.bench.close, self.space.holds)
         known = self.space, race.trials, race.speeds
         self._estimates = Estimates(*known, start_s=self._start_s, priors=self.priors)
         self._builds = Builds(self.bench, self._estimates, self.now)

@@ -118,6 +118,22 @@ class Space:
         found, family = [one for one in specs if one], self.family_of(spec)
         return family.allowed(found) if family else found
 
+    def holds(self, spec: str) -> bool:
+        """Whether a search may try a configuration: at first, with a further option, or mixed.
+
+        Args:
+            spec: a canonical spec.
+        """
+        family, (name, options) = self.family_of(spec), split_spec(spec)
+        size = options.pop("batch_size", None)
+        if family is None or not family.allowed([spec]):
+            return False
+        if size is not None and int(size) not in self.batch_sizes:
+            return False
+        base = {key: value for key, value in options.items() if key != "fp32_layers"}
+        specs = {spec_text(name, options), spec_text(name, base)}
+        return any(specs & {one, *family.refined(one)} for one in family.first)
+
     def family_of(self, spec: str) -> Family | None:
         """The family that a spec belongs to; None where it is the reference only.
 

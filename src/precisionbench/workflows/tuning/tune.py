@@ -14,9 +14,10 @@ from torch import nn
 
 from precisionbench._internal.numbers import whole_number
 from precisionbench._internal.output_capture import silence
+from precisionbench._internal.paths import quoted
 from precisionbench.analysis.tuning import choose
 from precisionbench.backends.specs import canonical_spec
-from precisionbench.errors import SpecError, Terminated
+from precisionbench.errors import ENDS_OF_RUN, SpecError
 from precisionbench.measure import availability
 from precisionbench.measure.open_rows import OpenRows
 from precisionbench.measure.options import check_budget, check_seed
@@ -26,7 +27,16 @@ from precisionbench.model.libraries import library_modules
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.report.progress import shown
 from precisionbench.results.progress import OnProgress, OnProgressOption, Progress
-from precisionbench.results.tuning import BEST, FINALIST, INACCURATE, Target, Trial, TuningData
+from precisionbench.results.tuning import (
+    BEST,
+    FAILED,
+    FINALIST,
+    INACCURATE,
+    UNCLEAR,
+    Target,
+    Trial,
+    TuningData,
+)
 from precisionbench.system import cpu_affinity, environment
 from precisionbench.torchtools.from_paths import from_paths
 from precisionbench.workflows.capabilities import capabilities_of
@@ -257,7 +267,8 @@ def _tuned(
         result = _unchanged(memory.results[whole], memory.path)
     else:
         result = _searched(workload, judge, wanted, tell, found, memory, target, calibration)
-        if result.ended_by == "finished":
+        may_pass = any(trial.may_pass for trial in result.trials)
+        if result.ended_by == "finished" and not may_pass:
             memory.keep_result(whole, result)
     return Tuned(result, workload=workload, journal=memory.path, calibration=calibration)
 
@@ -270,9 +281,11 @@ def _calibration(judge: Judge, workload: Workload) -> CalibrationBatches | None:
 
 
 def _unchanged(result: TuningData, path: Path | None) -> TuningData:
+    failed = any(trial.outcome == FAILED for trial in result.trials)
     text = (
-        f"nothing has changed since {result.final.created}, so this is the result of then; "
-        f"use journal=None (--no-journal) to measure again, or delete {path}"
+        f"nothing has changed since {result.final.created}, so this is the result of then; use "
+        f"journal=None (--no-journal) to {'try what failed and ' * failed}measure again, or delete "
+        f"{path}"
     )
     return attrs.evolve(result, notes=(*result.notes, text), elapsed_s=0.0)
 
@@ -309,9 +322,10 @@ def _searched(
         try:
             bench.begin(wanted.reference, wanted.end_s, search.end_builds)
             search.run()
-        except Terminated as exc:
-            if memory.path is not None:
-                exc.kept = f"what was tried is kept in {memory.path}; the same call goes on"
+        except ENDS_OF_RUN as exc:
+            if memory.path is not None:  # for the message, also of the command line
+                where = quoted(memory.path)
+                vars(exc)["kept"] = f"what was tried is kept in {where}; the same again goes on"
             raise
     return _result(search, bench, wanted, found, memory, target)
 
@@ -319,11 +333,16 @@ def _searched(
 def _on_reference(search: Search) -> Iterator[str]:
     """A note where the reference itself is not accurate enough."""
     trial = search.trials[search.reference]
-    if trial.outcome == INACCURATE:
-        yield (
-            f"the reference {trial.spec} is not within the bound itself; if its outputs differ "
-            "from call to call, as with dropout, call model.eval(), and else give a larger bound"
-        )
+    if trial.outcome != INACCURATE:
+        return
+    unclear = trial.accuracy is not None and trial.accuracy.verdict == UNCLEAR
+    if unclear:
+        yield f"the reference {trial.spec} is not clearly within the bound; give a larger bound"
+        return
+    yield (
+        f"the reference {trial.spec} is not within the bound itself; if its outputs differ "
+        "from call to call, as with dropout, call model.eval(), and else give a larger bound"
+    )
 
 
 def _result(
