@@ -476,21 +476,22 @@ def test_nothing_that_an_earlier_run_decided_is_prepared_again():
 
 
 @pytest.mark.parametrize(
-    "families",
+    ("compiled", "best"),
     [
-        SPACE.families[:2],  # without compile
-        (*SPACE.families[:2], attrs.evolve(SPACE.families[2], then=(), excluded=("compile",))),
-        (*SPACE.families[:2], attrs.evolve(SPACE.families[2], first=(f"{COMPILED},dynamic=true",))),
+        ([], "half:cuda_graph=true"),
+        ([{"first": (f"{COMPILED},dynamic=true",)}], "half:cuda_graph=true"),
+        ([{"excluded": ("compile:mode=reduce-overhead",)}], COMPILED),
     ],
 )
-def test_what_lost_to_a_configuration_that_takes_no_part_is_tried_again(families):
+def test_what_lost_to_a_configuration_that_takes_no_part_is_tried_again(compiled, best):
+    families = (*SPACE.families[:2], *(attrs.evolve(SPACE.families[2], **one) for one in compiled))
     memory = SimulatedMemory()
     first, _ = searched(known=memory)
     assert best_of(first) == GRAPHED
     assert first.trials["half:cuda_graph=true"].slower_than.startswith("compile")
     known = SimulatedMemory({trial.spec: trial for trial in memory.kept})
     second, machine = searched(space=Space(families), known=known)
-    assert best_of(second) == "half:cuda_graph=true"
+    assert best_of(second) == best
     assert "eager:precision=tf32" not in machine.opened  # what it lost to is still there
 
 
