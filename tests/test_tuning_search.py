@@ -587,6 +587,49 @@ ON_GPU = Facts(
 )
 
 
+LAST = "half:memory_format=channels_last"
+LAUNCH_BOUND = {
+    "eager": Simulated(10e-3, error=1e-7),
+    "eager:precision=tf32": Simulated(7.5e-3, error=5e-4),
+    "half": Simulated(10.5e-3),
+    LAST: Simulated(11e-3),
+    "half:cuda_graph=true": Simulated(6e-3),
+    canonical(f"{LAST},cuda_graph=true"): Simulated(3e-3),
+    COMPILED: Simulated(4e-3, build_s=80.0),
+}
+
+
+@pytest.mark.parametrize("noise", [0.002, 0.1])
+def test_of_rows_that_launches_limit_the_graph_of_each_layout_is_tried(noise):
+    """EfficientNet-B0 on an H200: half in channels_last was slower, and its graph the fastest."""
+    families = (
+        SPACE.families[0],
+        attrs.evolve(SPACE.families[1], first=("half", LAST)),
+        SPACE.families[2],
+    )
+    search, machine = searched(LAUNCH_BOUND, 95.0, Space(families), noise=noise)
+    assert best_of(search) == canonical(f"{LAST},cuda_graph=true")
+    assert "half:cuda_graph=true" in machine.timed
+    assert "eager:cuda_graph=true" not in machine.opened  # 16 bits are accurate
+
+
+def test_the_graph_of_a_layout_that_is_about_as_fast_is_tried():
+    """ViT-B/16 on an H200: 1 % apart, in the same order as in graphs or not."""
+    half = attrs.evolve(SPACE.families[1], first=("half", LAST))
+    graph = canonical(f"{LAST},cuda_graph=true")
+    truths = {**TRUTHS, LAST: Simulated(2.98e-3), graph: Simulated(2.7e-3)}
+    search, _ = searched(truths, space=Space((SPACE.families[0], half)))
+    assert best_of(search) == graph
+
+
+def test_of_rows_that_the_gpu_limits_only_the_fastest_gets_further_options():
+    half = attrs.evolve(SPACE.families[1], first=("half", LAST))
+    truths = {**TRUTHS, LAST: Simulated(4e-3)}
+    _, machine = searched(truths, space=Space((SPACE.families[0], half)))
+    assert "half:cuda_graph=true" in machine.opened
+    assert canonical(f"{LAST},cuda_graph=true") not in machine.opened
+
+
 @pytest.mark.parametrize("slots", [4, 8])
 @pytest.mark.parametrize("begun_s", [6.0, 14.0])
 @pytest.mark.parametrize("ahead", [True, False])

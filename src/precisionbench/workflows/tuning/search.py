@@ -23,7 +23,7 @@ from precisionbench.workflows.tuning.bench import Bench
 from precisionbench.workflows.tuning.builds import Builds, likely
 from precisionbench.workflows.tuning.estimates import Estimates, is_cheap
 from precisionbench.workflows.tuning.finals import Finals
-from precisionbench.workflows.tuning.race import Memory, Race
+from precisionbench.workflows.tuning.race import AS_FAST, Memory, Race
 from precisionbench.workflows.tuning.screening import Screening, mixed
 from precisionbench.workflows.tuning.space import Family, Space
 from precisionbench.workflows.tuning.status import Status
@@ -31,6 +31,10 @@ from precisionbench.workflows.tuning.status import Status
 # Further options are tried on a family whose fastest member is at least this fast, by the leader's.
 _WORTH_REFINING = 0.8
 _CHEAP_SLOTS = 6
+# Launches may limit a model whose fastest row without a compiler has less than this many times the
+# reference's speed. Rows are alike then within this factor: noise of the host is of that size.
+_LAUNCH_BOUND, _ALIKE = 1.5, 1.5
+_MOST_GRAPHS = 4  # of a family
 # How many of the fastest configurations are tried at other batch sizes, and the share of the budget
 # that is kept for it.
 _AT_OTHER_BATCHES, _BATCHES_SHARE = 2, 0.2
@@ -169,7 +173,8 @@ class Search:
     def _try_cheap(self) -> bool:
         """Try what is promising and needs no build; false where there is nothing, or no time."""
         undecided = [spec for spec in self._undecided(self._cheap) if spec not in self._builds]
-        todo = [*filter(self._is_promising, undecided)]
+        graphs = {spec for family in self._cheap for spec in self._graphs(family)}
+        todo = [spec for spec in undecided if spec in graphs or self._is_promising(spec)]
         return bool(todo) and self._try_some(todo)
 
     def _search(self, families: Sequence[Family]) -> None:
@@ -236,7 +241,41 @@ class Search:
         """The fastest accurate configuration of a fast family with each further option."""
         fastest = self._race.fastest_of(self._basic(family))
         is_fast = fastest and self._share(fastest) >= _WORTH_REFINING
-        return family.refined(fastest) if is_fast else ()
+        refined = family.refined(fastest) if is_fast else ()
+        return list(dict.fromkeys([*refined, *self._graphs(family)]))
+
+    def _graphs(self, family: Family) -> list[str]:
+        """CUDA graphs of configurations that may be the fastest of a family in a graph.
+
+        Where launches limit a model, precision and layout change little, and which of them is the
+        fastest shows only in a graph. Where 16 bits are accurate, float32 is left out.
+        """
+        accurate = [spec for spec in self._basic(family) if self._is_accurate(spec)]
+        if not is_cheap(family) or not accurate or self._is_outdone(family):
+            return []
+        fastest = sorted(accurate, key=lambda spec: -self._race.speed(spec).value)
+        most, is_bound = self._race.speed(fastest[0]).value, self._is_launch_bound(fastest[0])
+        if not is_bound and self._share(fastest[0]) < _WORTH_REFINING:
+            return []
+        least = most / _ALIKE if is_bound else most * AS_FAST
+        alike = [spec for spec in fastest if self._race.speed(spec).value >= least]
+        refined = [one for spec in alike[:_MOST_GRAPHS] for one in family.refined(spec)]
+        return [one for one in refined if "cuda_graph" in split_spec(one)[1]]
+
+    def _is_launch_bound(self, fastest: str) -> bool:
+        """Whether launches may limit the fastest configuration of a family without a compiler."""
+        return self._race.speed(fastest).value <= _LAUNCH_BOUND
+
+    def _is_accurate(self, spec: str) -> bool:
+        """Whether a configuration was timed, which only accurate ones are."""
+        return spec in self._race.speeds and self.trials[spec].is_accurate
+
+    def _is_outdone(self, family: Family) -> bool:
+        """Whether it is that of the reference, and another one without a compiler is accurate."""
+        if family is not self.space.family_of(self.reference):
+            return False
+        others = [one for one in self._cheap if one is not family]
+        return any(self._is_accurate(spec) for one in others for spec in one.first)
 
     def _share(self, spec: str) -> float:
         """The speed of a configuration by that of the leader."""
