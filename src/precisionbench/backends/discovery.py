@@ -188,7 +188,7 @@ def make(backend: str | Backend) -> Backend:
         return backend
     if not isinstance(backend, str):
         is_class = isinstance(backend, type)
-        given = f"the class {backend.__name__}" if is_class else f"{kind_of(backend)}"
+        given = f"the class {backend.__name__}" if is_class else kind_of(backend)
         raise SpecError(
             f"a backend is given as {given}",
             "give a spec such as 'half:dtype=bfloat16' or a Backend object",

@@ -9,10 +9,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from precisionbench._internal.numbers import whole_number
-from precisionbench.errors import (
-    WorkloadError,
-    kind_of,
-)
+from precisionbench.errors import WorkloadError, kind_of
 from precisionbench.torchtools.tensors import (
     INDEX_DTYPES,
     Inputs,

@@ -16,13 +16,7 @@ import torch
 from torch import nn
 
 from precisionbench._internal.importing import working_directory_on_path
-from precisionbench.errors import (
-    FOREIGN_ERRORS,
-    WorkloadError,
-    did_you_mean,
-    kind_of,
-    one_line,
-)
+from precisionbench.errors import FOREIGN_ERRORS, WorkloadError, did_you_mean, kind_of, one_line
 from precisionbench.model.python_files import SUFFIX, FileFactory, import_remedy, load_file
 from precisionbench.model.torchvision_models import TorchvisionModel
 from precisionbench.torchtools.saving import load

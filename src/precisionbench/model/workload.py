@@ -17,12 +17,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from precisionbench.errors import (
-    FOREIGN_ERRORS,
-    WorkloadError,
-    kind_of,
-    one_line,
-)
+from precisionbench.errors import FOREIGN_ERRORS, WorkloadError, kind_of, one_line
 from precisionbench.model.inputs import (
     as_inputs,
     batch_size_of,

@@ -17,13 +17,7 @@ from precisionbench._internal import files
 from precisionbench.analysis.merged import merge
 from precisionbench.analysis.study_summary import summarise
 from precisionbench.display import Result, Shown
-from precisionbench.errors import (
-    PrecisionBenchError,
-    SpecError,
-    WorkerError,
-    kind_of,
-    one_line,
-)
+from precisionbench.errors import PrecisionBenchError, SpecError, WorkerError, kind_of, one_line
 from precisionbench.results.study import Cell, CellResult, DeviceStatus, StudyRun
 from precisionbench.studies.cells import cells_of, name_of
 from precisionbench.studies.definition import Definition, define

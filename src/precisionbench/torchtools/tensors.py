@@ -17,12 +17,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from precisionbench.errors import (
-    FOREIGN_ERRORS,
-    WorkloadError,
-    kind_of,
-    one_line,
-)
+from precisionbench.errors import FOREIGN_ERRORS, WorkloadError, kind_of, one_line
 
 TensorFunction = Callable[[torch.Tensor], torch.Tensor]
 PathAndTensor = tuple[str, torch.Tensor]

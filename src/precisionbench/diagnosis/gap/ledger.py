@@ -9,11 +9,7 @@ from enum import Enum
 import attrs
 
 from precisionbench.display import Shown
-from precisionbench.errors import (
-    SpecError,
-    did_you_mean,
-    kind_of,
-)
+from precisionbench.errors import SpecError, did_you_mean, kind_of
 from precisionbench.statistics import Interval
 
 # Above this share of the gap, a warning about the unknown part comes first.

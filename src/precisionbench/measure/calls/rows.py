@@ -16,14 +16,7 @@ from torch import nn
 
 from precisionbench._internal.importing import working_directory_on_path
 from precisionbench._internal.unpickling import loads
-from precisionbench.errors import (
-    ENDS_OF_RUN,
-    SpecError,
-    WorkloadError,
-    kind_of,
-    one_line,
-    text_of,
-)
+from precisionbench.errors import ENDS_OF_RUN, SpecError, WorkloadError, kind_of, one_line, text_of
 from precisionbench.measure.rows import Row
 from precisionbench.measure.worker.calls import CallBackend
 from precisionbench.model.workload import Workload, usable_device

@@ -10,11 +10,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
 
-from precisionbench.errors import (
-    MeasurementError,
-    SpecError,
-    kind_of,
-)
+from precisionbench.errors import MeasurementError, SpecError, kind_of
 from precisionbench.measure.calls.call_time import CallTime
 from precisionbench.measure.calls.rows import call_rows, call_workload, device_in_use, title_of
 from precisionbench.measure.compare import header_of

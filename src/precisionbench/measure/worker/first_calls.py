@@ -13,10 +13,7 @@ import attrs
 import torch
 
 from precisionbench.backends import Backend
-from precisionbench.errors import (
-    ExecutionError,
-    kind_of,
-)
+from precisionbench.errors import ExecutionError, kind_of
 from precisionbench.measure.worker.first_call_limit import WarmCallLimit
 from precisionbench.measure.worker.graph_capture import captured
 from precisionbench.measure.worker.protocol import FIRST_CALL, KnownCalls

@@ -10,13 +10,7 @@ import attrs
 import torch
 
 from precisionbench._internal.numbers import is_number
-from precisionbench.errors import (
-    FOREIGN_ERRORS,
-    SpecError,
-    WorkloadError,
-    kind_of,
-    one_line,
-)
+from precisionbench.errors import FOREIGN_ERRORS, SpecError, WorkloadError, kind_of, one_line
 from precisionbench.model import fingerprint
 from precisionbench.results.agreement import Agreement
 from precisionbench.results.tuning import (
