@@ -54,8 +54,22 @@ def test_what_was_given_up_is_not_kept(tmp_path):
     assert Journal.opened(tmp_path / "j", key).known("half") is None
 
 
+@pytest.mark.parametrize(
+    ("reason", "may_pass"),
+    [
+        ("its worker process was ended by signal 9", True),
+        ("it could not be prepared again for the final rounds (OSError: disk gone)", True),
+        ("its worker process was ended by signal 11", False),
+        ("no compiler was found", False),
+    ],
+)
+def test_only_failures_of_the_moment_may_pass(reason, may_pass):
+    assert Trial("half", FAILED, reason).may_pass is may_pass
+    assert not Trial("half", SLOWER, reason).may_pass
+
+
 def test_a_failure_that_may_pass_is_not_kept(tmp_path):
-    killed = Trial("half", FAILED, "its worker process was ended by signal 9", may_pass=True)
+    killed = Trial("half", FAILED, "its worker process was ended by signal 9")
     Journal.opened(tmp_path / "j", key).keep(killed)
     assert Journal.opened(tmp_path / "j", key).known("half") is None
 

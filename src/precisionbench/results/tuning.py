@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import attrs
@@ -20,6 +21,13 @@ INACCURATE = "inaccurate"
 FAILED = "failed"
 NOT_FINISHED = "not finished"  # the budget or the user ended the search first
 OUTCOMES = (BEST, FINALIST, SLOWER, INACCURATE, FAILED, NOT_FINISHED)
+
+# In the reason of a failure, which may come from another process: killed (9), perhaps for its
+# memory, a full disk, or a folder that cannot be used.
+_OF_THE_MOMENT = re.compile(
+    r"\b(?:signal 9|OSError|PermissionError|ConnectionError|TimeoutError|MemoryError"
+    r"|No space left on device|Read-only file system)\b"
+)
 
 # What is known of whether a configuration is accurate enough.
 WITHIN = "within"
@@ -87,8 +95,6 @@ class Trial(Shown):
             first; empty where that was not looked for.
         slower_than: the configuration that a slower one was dropped for; a later search tries it
             again where that one does not take part. Empty for other outcomes.
-        may_pass: whether a failure can be one of the moment, such as a full disk, so that a later
-            search tries the configuration again.
     """
 
     spec: str
@@ -101,12 +107,16 @@ class Trial(Shown):
     from_journal: bool = False
     error_layers: tuple[str, ...] = ()
     slower_than: str = ""
-    may_pass: bool = False
 
     @property
     def is_accurate(self) -> bool:
         """Whether its outputs were judged, and are within the bound."""
         return self.accuracy is not None and self.accuracy.verdict == WITHIN
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether it failed by something of the moment, so that a later search tries it again."""
+        return self.outcome == FAILED and _OF_THE_MOMENT.search(self.reason) is not None
 
 
 @attrs.frozen(repr=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 
@@ -13,7 +12,6 @@ from precisionbench.analysis.variation import within_sd
 from precisionbench.errors import (
     MeasurementError,
     OutOfMemoryError,
-    OutputError,
     PrecisionBenchError,
     SlowCallError,
 )
@@ -44,12 +42,6 @@ LEAST_CALLS = 6  # of each process, until the first round has ended
 _HOPELESS = 4.0
 _AS_FAST = 1.5  # a row may be as fast as one whose first calls take this many times as long
 _DISTURBED = 2.0  # times as many while others are built, which tune on the same device
-# In the text of an error, which may come from another process: killed (9), perhaps for its memory,
-# a full disk, or a folder that cannot be used.
-_OF_THE_MOMENT = re.compile(
-    r"\b(?:signal 9|OSError|PermissionError|ConnectionError|TimeoutError|MemoryError"
-    r"|No space left on device|Read-only file system)\b"
-)
 # The least difference that is assumed between processes of the same code, as a standard deviation.
 LEAST_NOISE = 0.01
 
@@ -159,7 +151,7 @@ class Screening:
                 lost_to = self.race.leader
                 self.race.keep(Trial(spec, SLOWER, error.reason, slower_than=lost_to))
             else:
-                self.race.keep(Trial(spec, FAILED, str(error), may_pass=_may_pass(error)))
+                self.race.keep(Trial(spec, FAILED, str(error)))
 
     def _judge_and_time(self, specs: Sequence[str]) -> None:
         ready = [spec for spec in specs if self._can_win(spec)]
@@ -206,8 +198,7 @@ class Screening:
         """Keep how accurate an open configuration is; one that breaks the bound is not timed."""
         build_s, self._item_s[spec] = self.bench.build_s(spec), self.bench.item_s(spec)
         if isinstance(accuracy, PrecisionBenchError):
-            failed = Trial(spec, FAILED, str(accuracy), build_s=build_s)
-            self.race.drop(attrs.evolve(failed, may_pass=_may_pass(accuracy)))
+            self.race.drop(Trial(spec, FAILED, str(accuracy), build_s=build_s))
             return False
         if accuracy.verdict == WITHIN:
             self.race.trials[spec] = Trial(spec, FINALIST, accuracy=accuracy, build_s=build_s)
@@ -300,11 +291,6 @@ class Screening:
             trial = self.race.trials[failure.backend]
             self.race.drop(attrs.evolve(trial, outcome=FAILED, reason=failure.reason))
         return data
-
-
-def _may_pass(error: PrecisionBenchError) -> bool:
-    """Whether an error can be one of the moment: what it names need not be so the next time."""
-    return isinstance(error, OutputError) or _OF_THE_MOMENT.search(str(error)) is not None
 
 
 def was_interrupted(data: ComparisonData) -> bool:
