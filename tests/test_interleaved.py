@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import attrs
 import pytest
@@ -38,7 +39,9 @@ from precisionbench.measure.worker.client import WorkerBackend
 from precisionbench.measure.worker.first_call_limit import FirstCallLimit
 from precisionbench.measure.worker.protocol import Closing, KnownCalls
 from precisionbench.model.workload import resolve
+from precisionbench.probes.run_all import NO_TIME, NOT_WANTED
 from precisionbench.results import Block, Passes
+from precisionbench.results.passes import PASSES
 from precisionbench.system import cpu_affinity, memory
 from simulated_device import CALL_S, SimulatedBackend, SimulatedDevice
 
@@ -90,7 +93,7 @@ class Prepared:
     def block(self, samples: int, calls_per_sample: int, settle_calls: int) -> tuple[float, ...]:
         return self.simulated.block(samples, calls_per_sample, settle_calls)
 
-    def passes(self, call_s: float, capture: bool, leave_out: Sequence[str] = ()) -> Passes:
+    def passes(self, call_s: float, capture: bool, leave_out: Mapping[str, str]) -> Passes:
         self.passes_taken += 1
         return Passes()
 
@@ -450,9 +453,9 @@ def test_models_that_compute_on_several_cores_keep_all_cores(monkeypatch, wanted
 class Recorded(Prepared):
     """A prepared backend that keeps which passes it is to leave out."""
 
-    left_out: Sequence[str] = ()
+    left_out: Mapping[str, str] = MappingProxyType({})
 
-    def passes(self, call_s: float, capture: bool, leave_out: Sequence[str] = ()) -> Passes:
+    def passes(self, call_s: float, capture: bool, leave_out: Mapping[str, str]) -> Passes:
         self.left_out = leave_out
         return Passes()
 
@@ -468,24 +471,38 @@ def test_restarted_rows_leave_out_what_their_share_of_the_budget_has_no_time_for
     assert all(part.evidence is None for (part,) in run.finished.values())
 
 
-@pytest.mark.parametrize(("passes", "taken"), [(True, ["energy"]), (False, None)])
-def test_passes_for_which_there_is_no_time_are_not_asked_for(run, passes, taken):
+@pytest.mark.parametrize(
+    ("passes", "left_out"),
+    [
+        (True, {"energy": NO_TIME}),
+        (False, None),
+        (
+            ("energy", "wall"),
+            {"energy": NO_TIME} | dict.fromkeys(("transfers", "graph", "device"), NOT_WANTED),
+        ),
+    ],
+)
+def test_passes_that_are_not_wanted_or_have_no_time_are_left_out(run, passes, left_out):
     row_state = opened(run)
     prepared = row_state.replicas[0] = Recorded(Worker())
     prepared.left_out = None
     row_state.warmup_calls, row_state.blocks = [0], [Block(0, 0, 0, (0.01,))]
     done = FinishedRow.of(row_state, "budget")
-    done.run_probes(output_only=False, passes=passes, leave_out=("energy", "profile"))
-    assert prepared.left_out == taken
+    done.run_probes(
+        output_only=False,
+        passes=Options(passes=passes).pass_names,
+        leave_out=("energy", "profile"),
+    )
+    assert prepared.left_out == left_out
 
 
 def test_a_session_has_its_share_of_the_budget_and_only_the_first_one_passes():
     run = make_run(Options(budget_s=9.0, sessions=3))
     first = run.begin_session([opened(run)])
-    assert (first.budget_s, first.passes, first.profile) == (3.0, True, True)
+    assert (first.budget_s, first.passes, first.profile) == (3.0, PASSES, True)
     run.finished["eager"] = []
     second = run.begin_session([opened(run)])
-    assert (second.passes, second.profile) == (False, False)
+    assert (second.passes, second.profile) == ((), False)
 
 
 def test_without_a_row_that_could_be_opened_there_are_no_rounds(run):

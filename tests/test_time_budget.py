@@ -39,6 +39,7 @@ def test_passes_take_three_calls_at_least_and_are_on_a_gpu_only():
     short, long = (seconds_after_rounds([call_s], "cuda") for call_s in (0.001, 2.0))
     assert tuple(short) == ORDER
     assert long["energy"] == 6.0 > short["energy"]
+    assert tuple(seconds_after_rounds([0.1], "cuda", ("energy",), profile=False)) == ("energy",)
     assert tuple(seconds_after_rounds([2.0], "cpu")) == (PROFILE,)
     assert seconds_after_rounds([2.0], "cpu", profile=False) == {}
 
@@ -47,7 +48,7 @@ def test_rounds_get_what_the_rest_does_not_need_and_half_at_least(clock):
     after_s = sum(seconds_after_rounds([CALL_S] * 2, "cuda").values())
     assert TimeBudget(100.0, "cuda", now=clock).rounds_s(rows()) == pytest.approx(100 - after_s)
     assert TimeBudget(2.0, "cuda", now=clock).rounds_s(rows()) == 1.0
-    assert TimeBudget(2.0, "cuda", False, False, clock).rounds_s(rows()) == 2.0
+    assert TimeBudget(2.0, "cuda", (), False, clock).rounds_s(rows()) == 2.0
 
 
 def test_nothing_is_left_out_where_there_is_time(clock):

@@ -91,7 +91,7 @@ def test_once_rows_are_prepared_the_budget_bounds_the_estimate(clock):
 
 def test_the_rounds_own_estimate_counts_while_they_go_on(clock):
     found = estimate(clock, passes=False, evidence=False)
-    found.plan_rounds(TimeBudget(100.0, "cuda", False, False, clock), row_states())
+    found.plan_rounds(TimeBudget(100.0, "cuda", (), False, clock), row_states())
     clock.now_s += 5
     assert found.remaining_s(Progress("", "measuring", 3, 100, remaining_s=7.0)) == 7.0
 

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from made_up_results import recorded
 from made_up_tuning import LATENCIES_S, error, final, tuning_data, with_metric
-from precisionbench.analysis.tuning import choose, front, loss_of, ratio_text, simplicity
+from precisionbench.analysis.speedups import speedup_over
+from precisionbench.analysis.tuning import (
+    choose,
+    front,
+    is_clear,
+    loss_of,
+    ratio_text,
+    simplicity,
+)
 from precisionbench.results import Passes
 from precisionbench.results.tuning import FINALIST, Trial
 from precisionbench.statistics import Interval
@@ -65,6 +73,18 @@ def test_of_equally_simple_ones_the_fastest_wins():
     spec, why = choose(final(tie, jitter=0.02), tie)
     assert spec in (dtype, CHANNELS_LAST)
     assert why.endswith(f"{spec} is the fastest of the simplest")
+
+
+def test_where_the_simpler_one_is_much_slower_by_its_estimate_the_faster_one_wins():
+    unclear = {"eager": 10e-3, CHANNELS_LAST: 2.5e-3, "half": 2.8e-3}
+    data = final(unclear, jitter=0.6, rounds=6)
+    ratio = speedup_over(data, "half", CHANNELS_LAST)
+    assert ratio.value > 1.06
+    assert not is_clear(ratio)
+    spec, why = choose(data, unclear)
+    assert spec == CHANNELS_LAST
+    assert why.startswith(f"{CHANNELS_LAST} is {ratio.value:.2f}x (")
+    assert why.endswith("half is simpler, but by its estimate it is more than 5% slower")
 
 
 def test_a_difference_of_less_than_a_percent_is_a_tie():

@@ -176,6 +176,17 @@ def test_finalists_are_measured_in_further_processes_where_time_is_left():
     assert max(short.opened.values()) == 2
 
 
+def test_what_is_ready_before_others_are_built_gets_a_third_process_meanwhile():
+    close = {**TRUTHS, "half:cuda_graph=true": Simulated(1.51e-3)}
+    search, machine = searched(close, budget_s=60.0, ahead=2, most_processes=3)
+    found = {r.backend: len(r.measurement.preparations) for r in search.data.results}
+    assert found == {"eager": 3, "half:cuda_graph=true": 3, GRAPHED: 2}
+    assert machine.now() <= 60.0 * 1.01
+    search, machine = searched(close, budget_s=300.0, ahead=2, most_processes=3)
+    assert {len(row.measurement.preparations) for row in search.data.results} == {3}
+    assert max(machine.opened.values()) == 3
+
+
 def test_one_finalist_needs_no_further_processes():
     search, machine = searched(most_processes=3)
     assert [row.backend for row in search.data.results] == ["eager", GRAPHED]

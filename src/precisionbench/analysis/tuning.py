@@ -21,6 +21,9 @@ from precisionbench.statistics import Interval, Verdict, verdict_of
 _ENGINES = ("eager", "half", "autocast", "compile")
 _CLEAR = (Verdict.FASTER, Verdict.SLOWER)
 _ZERO = Interval(0.0, 0.0, 0.0)
+# Of configurations that may be equally fast, the simpler one is not chosen where it gives up more
+# than this share of the speed by its estimate: wide intervals would hide a difference worth having.
+_MOST_GIVEN_UP = 0.05
 
 
 @attrs.frozen(repr=False)
@@ -148,6 +151,8 @@ def simplicity(spec: str) -> tuple[int, int, str]:
 def choose(data: ComparisonData, accurate: Collection[str]) -> tuple[str, str]:
     """The fastest accurate configuration, or the simplest of those that are equally fast.
 
+    One of these that is more than 5 % slower by its estimate is not chosen for being simpler.
+
     Args:
         data: the final rounds.
         accurate: specs of the configurations that are accurate enough, among them the reference
@@ -195,7 +200,10 @@ def _simplest(data: ComparisonData, tied: Sequence[str]) -> tuple[str, str]:
     ranks: Mapping[str, tuple[int, int, int]] = {
         name: (*simplicity(name)[:2], place) for place, name in enumerate(tied)
     }
-    best = min(tied, key=ranks.__getitem__)
+    close = [name for name in tied if _given_up(data, tied[0], name) <= _MOST_GIVEN_UP]
+    best, simplest = (min(names, key=ranks.__getitem__) for names in (close, tied))
+    if ranks[simplest][:2] < ranks[best][:2]:
+        return best, _faster_by_estimate(data, best, simplest)
     others = [name for name in tied if name != best]
     found = speedup_over(data, best, others[0])
     listed = some(others) if len(others) > 1 else others[0]
@@ -204,6 +212,20 @@ def _simplest(data: ComparisonData, tied: Sequence[str]) -> tuple[str, str]:
         f"within the intervals "
         f"({others[0]}: {_number(found.value)}x, {span(found.interval, _number)}); "
         f"{best} {_why_simpler(ranks[best], [ranks[name] for name in others])}"
+    )
+
+
+def _given_up(data: ComparisonData, fastest: str, name: str) -> float:
+    """The share of the fastest configuration's speed that another one does not have."""
+    return 0.0 if name == fastest else 1 - speedup_over(data, fastest, name).value
+
+
+def _faster_by_estimate(data: ComparisonData, best: str, simplest: str) -> str:
+    found = speedup_over(data, simplest, best)
+    return (
+        f"{best} is {ratio_text(found.interval)} as fast{per_item(data, best, simplest)} as "
+        f"{simplest}; that is inconclusive, and {simplest} is simpler, but by its estimate it is "
+        f"more than {_MOST_GIVEN_UP:.0%} slower"
     )
 
 

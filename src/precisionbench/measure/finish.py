@@ -17,9 +17,10 @@ from precisionbench.measure.rows import Row
 from precisionbench.measure.schedule import RowState
 from precisionbench.measure.worker.client import WorkerBackend
 from precisionbench.measure.worker.protocol import Closing, PreparedBackend
-from precisionbench.probes.run_all import PASSES
+from precisionbench.probes.run_all import NO_TIME, NOT_WANTED
 from precisionbench.results import Measurement, Passes
 from precisionbench.results.evidence import Evidence
+from precisionbench.results.passes import PASSES
 from precisionbench.system import cpu_affinity
 
 _NO_REFERENCE = "the model could not be computed in float64"
@@ -170,7 +171,7 @@ class FinishedRow:
         self,
         *,
         output_only: bool,
-        passes: bool,
+        passes: Collection[str],
         leave_out: Collection[str] = (),
         steady: bool = True,
         capture: bool = True,
@@ -179,8 +180,9 @@ class FinishedRow:
 
         Args:
             output_only: do nothing more than that, because the user wants the run to end.
-            passes: also measure memory, energy and other times.
-            leave_out: passes for which there is no time; names of `probes.run_all.PASSES`.
+            passes: which are wanted, by their names of `results.passes.PASSES`; without any,
+                memory is not measured either.
+            leave_out: what there is no time for.
             steady: call once more, and compare the output with the first one's.
             capture: also try a CUDA graph; a capture that fails can spoil the process.
         """
@@ -189,7 +191,8 @@ class FinishedRow:
         if output_only:
             return
         if passes:
-            self._attempt(prepared, lambda: self._take_passes(prepared, leave_out, capture))
+            reasons = _not_taken(passes, leave_out)
+            self._attempt(prepared, lambda: self._take_passes(prepared, reasons, capture))
         if steady:
             self._attempt(prepared, prepared.check_steady)
 
@@ -197,10 +200,9 @@ class FinishedRow:
         self.output = prepared.output
 
     def _take_passes(
-        self, prepared: PreparedBackend, leave_out: Collection[str], capture: bool
+        self, prepared: PreparedBackend, reasons: Mapping[str, str], capture: bool
     ) -> None:
-        known = [name for name in PASSES if name in leave_out]
-        self.passes = prepared.passes(self.call_s, capture=capture, leave_out=known)
+        self.passes = prepared.passes(self.call_s, capture=capture, leave_out=reasons)
 
     @property
     def profiled(self) -> Any:
@@ -343,6 +345,12 @@ def add_to(collector: Collector, row: Row, parts: Sequence[FinishedRow]) -> None
         first.output,
         first.evidence,
     )
+
+
+def _not_taken(wanted: Collection[str], leave_out: Collection[str]) -> dict[str, str]:
+    """Why passes are not taken, by their names."""
+    late = {name: NO_TIME for name in PASSES if name in leave_out}
+    return late | {name: NOT_WANTED for name in PASSES if name not in wanted}
 
 
 def _closing_of(replicas: Sequence[PreparedBackend]) -> Closing:

@@ -291,7 +291,7 @@ def _probe(run: Run, row: Row, done: FinishedRow, row_states: Mapping[str, RowSt
     run.collector.report_row(row, "finishing")
     done.run_probes(
         output_only=run.stop_requested(),
-        passes=run.options.passes,
+        passes=run.options.pass_names,
         leave_out=run.leave_out_of(row, row_states),
         steady=not (run.time and run.time.is_over),
     )

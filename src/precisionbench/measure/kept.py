@@ -173,7 +173,7 @@ def measure_rows(run: Run, row_states: Sequence[RowState]) -> None:
                 leave_out = run.leave_out_of(row, by_name)
                 part.run_probes(
                     output_only=False,
-                    passes=True,
+                    passes=run.options.pass_names,
                     leave_out=leave_out,
                     steady=False,
                     capture=False,

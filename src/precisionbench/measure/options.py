@@ -14,6 +14,7 @@ from precisionbench.errors import SpecError
 from precisionbench.measure.schedule import MAX_ROUNDS, MIN_ROUNDS
 from precisionbench.results.json_values import Json, as_json
 from precisionbench.results.latency import known_noise_floor
+from precisionbench.results.passes import PASSES
 from precisionbench.system import cpu_affinity
 
 # Seconds of one backend, from warm-up to profile; building is not counted. On a GPU most
@@ -170,7 +171,7 @@ class Options:
         evidence: profile each row's calls once all rows are measured.
         build_together: prepare all rows at the same time.
         passes: measure device, enqueue and wall time, transfers, memory, energy and a graph's
-            replay after the rounds, on a GPU.
+            replay after the rounds, on a GPU; or memory and the passes of these names alone.
         threads: of torch's operations on the CPU while rows are built and measured, and of engines
             that have threads of their own; None is what torch has.
         ranked: clear verdicts end the rounds only where those over the fastest row are clear, too.
@@ -191,7 +192,7 @@ class Options:
     shared_cores: int | None = attrs.field(default=None, validator=_check_shared_cores)
     evidence: bool = True
     build_together: bool = False
-    passes: bool = True
+    passes: bool | tuple[str, ...] = True
     threads: int | None = attrs.field(default=None, validator=_check_threads)
     ranked: bool = False
     effort: str = attrs.field(default="normal", validator=_check_effort)
@@ -227,6 +228,13 @@ class Options:
             replicas=known.replicas if replicas is None and is_process else replicas,
             **given,
         )
+
+    @property
+    def pass_names(self) -> tuple[str, ...]:
+        """The passes that are wanted; names of `results.passes.PASSES`."""
+        if isinstance(self.passes, tuple):
+            return self.passes
+        return PASSES if self.passes else ()
 
     @property
     def rounds(self) -> Mapping[str, Any]:

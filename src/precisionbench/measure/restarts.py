@@ -166,7 +166,7 @@ class _Restarts:
     def _probe(self, row: Row, done: FinishedRow) -> None:
         """Measure a row besides its latency, and profile it."""
         run, leave_out = self.run, self._leave_out(row)
-        done.run_probes(output_only=False, passes=run.options.passes, leave_out=leave_out)
+        done.run_probes(output_only=False, passes=run.options.pass_names, leave_out=leave_out)
         if run.options.evidence and PROFILE not in leave_out and not run.stop_requested():
             self._profile(row, done)
 

@@ -162,7 +162,7 @@ class Run:
         return TimeBudget(
             self.budget_s * share,
             self.device.type,
-            options.passes and first,
+            options.pass_names if first else (),
             options.evidence and first,
             self.clock,
             share,

@@ -51,7 +51,7 @@ def measure(
     limits: dict[str, FirstCallLimit] = {}
     for row in list(collector.rows):
         budget = partial(
-            TimeBudget, budget_s, run.device.type, options.passes, options.evidence, share=share
+            TimeBudget, budget_s, run.device.type, options.pass_names, options.evidence, share=share
         )
         done = run.measure(row, budget, limits.get(row.model))
         if done and row.model not in limits:
@@ -160,7 +160,7 @@ class _InlineRun:
         left_out = budget.leave_out([row_state], [row_state])
         done.run_probes(
             output_only=interrupts.requested,
-            passes=options.passes,
+            passes=options.pass_names,
             leave_out=left_out,
             capture=False,
         )

@@ -15,7 +15,7 @@ import attrs
 
 from precisionbench.measure.schedule import RowState
 from precisionbench.probes.profiler import profiled_calls
-from precisionbench.probes.run_all import PASSES
+from precisionbench.results.passes import PASSES
 
 PROFILE = "profile"
 # What is left out first comes first; the passes in the order of `PASSES`.
@@ -45,19 +45,22 @@ _SLACK = 0.2  # share of the budget by which estimates may be exceeded before an
 
 
 def seconds_after_rounds(
-    calls_s: Sequence[float], device_type: str, passes: bool = True, profile: bool = True
+    calls_s: Sequence[float],
+    device_type: str,
+    passes: Collection[str] = PASSES,
+    profile: bool = True,
 ) -> dict[str, float]:
     """About how long each of `ORDER` takes, for these rows together.
 
     Args:
         calls_s: duration of a call of each row.
         device_type: such as `cuda`.
-        passes: whether passes are wanted.
+        passes: those that are wanted.
         profile: whether the rows are to be profiled.
     """
     found: dict[str, float] = {}
-    if passes and device_type == "cuda":
-        found = {name: sum(_pass_s(name, call_s) for call_s in calls_s) for name in _PASS_S}
+    if device_type == "cuda":
+        found = {name: sum(_pass_s(name, call_s) for call_s in calls_s) for name in passes}
     if profile:
         found[PROFILE] = sum(_profile_s(call_s, device_type) for call_s in calls_s)
     return {name: found[name] for name in ORDER if name in found}
@@ -94,7 +97,7 @@ class TimeBudget:
     Attributes:
         budget_s: seconds in all.
         device_type: such as `cuda`.
-        passes: whether passes are wanted.
+        passes: those that are wanted.
         profile: whether the rows are to be profiled.
         now: a clock, in seconds.
         share: which part of the user's budget it is.
@@ -104,7 +107,7 @@ class TimeBudget:
 
     budget_s: float
     device_type: str
-    passes: bool = True
+    passes: Collection[str] = PASSES
     profile: bool = True
     now: Callable[[], float] = time.monotonic
     share: float = 1.0
@@ -176,7 +179,7 @@ class TimeBudget:
         Args:
             calls_s: duration of a call of each of them.
         """
-        planned = seconds_after_rounds(calls_s, self.device_type, passes=False)
+        planned = seconds_after_rounds(calls_s, self.device_type, passes=())
         self.left_out[PROFILE] = planned[PROFILE]
 
     def note(self) -> str:

@@ -88,7 +88,9 @@ class TimeEstimate:
         replicas, least = options.replicas_on(device_type), options.rounds.get("min_rounds")
         parts = [part for _ in range(options.sessions) for part in _session(rows, replicas, least)]
         finish = {
-            row.name: seconds_after_rounds([_CALL_S], device_type, options.passes, options.evidence)
+            row.name: seconds_after_rounds(
+                [_CALL_S], device_type, options.pass_names, options.evidence
+            )
             for row in rows
         }
         after_first = len(parts) // options.sessions

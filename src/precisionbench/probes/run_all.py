@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
+from types import MappingProxyType
 
 import torch
 
@@ -15,9 +16,8 @@ from precisionbench.results import Passes
 from precisionbench.torchtools.tensors import walk
 from precisionbench.torchtools.timer import Call, CudaEventClock, HostClock
 
-# Those that can be left out, in the order in which they are where time is short.
-PASSES = ("energy", "transfers", "graph", "device", "wall")
 NO_TIME = "left out: the budget was too small"
+NOT_WANTED = "this measurement does not include it"
 _PASS_S = 0.2  # seconds for each pass; all together take about 1.5 s (docs/measuring.md)
 # LoadGen wants at least 64 queries one after another (precisionbench.rules.mlperf).
 _MAX_WALL_SAMPLES = 200
@@ -33,7 +33,7 @@ def take_passes(
     labels: tuple[str, ...],
     capture: bool,
     inputs: Sequence[torch.Tensor],
-    leave_out: Collection[str] = (),
+    leave_out: Mapping[str, str] = MappingProxyType({}),
 ) -> Passes:
     """Device, enqueue and wall time, memory, energy, transfers, and CUDA-graph replay of one call.
 
@@ -44,9 +44,9 @@ def take_passes(
         labels: why CUDA events cannot time it; empty where they can.
         capture: also try a CUDA graph.
         inputs: tensors that would be brought to the device for the call.
-        leave_out: names of passes for which there is no time; of `PASSES`.
+        leave_out: why passes are not taken, by their names of `PASSES`.
     """
-    unknown = dict.fromkeys(leave_out, NO_TIME) | _reasons_to_skip(call, labels, capture)
+    unknown = {**leave_out} | _reasons_to_skip(call, labels, capture)
     skipped = frozenset(unknown)
 
     def taken(name: str, take: Callable[[], tuple[float, ...]]) -> tuple[float, ...]:

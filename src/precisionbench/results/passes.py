@@ -9,6 +9,9 @@ import attrs
 from precisionbench.display import Shown
 from precisionbench.results.validators import check_samples
 
+# Those that can be left out, in the order in which they are where time is short.
+PASSES = ("energy", "transfers", "graph", "device", "wall")
+
 
 @attrs.frozen(repr=False)
 class Passes(Shown):

@@ -134,8 +134,8 @@ class PreparedBackend(Protocol):
         """Call once more, and warn where the output differs from that of the first call."""
         ...
 
-    def passes(self, call_s: float, capture: bool, leave_out: Sequence[str] = ()) -> Passes:
-        """Measure everything about a call that is not its latency; see `probes.run_all.PASSES`."""
+    def passes(self, call_s: float, capture: bool, leave_out: Mapping[str, str]) -> Passes:
+        """Measure everything about a call that is not its latency; see `results.passes.PASSES`."""
         ...
 
     def write_float64_reference(self, path: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -115,13 +115,13 @@ class Session:
                 "state, or changes its inputs; the numerical error is that of the first call"
             )
 
-    def passes(self, call_s: float, capture: bool, leave_out: Sequence[str] = ()) -> Passes:
+    def passes(self, call_s: float, capture: bool, leave_out: Mapping[str, str]) -> Passes:
         """Measure everything about a call that is not its latency, each in a pass of its own.
 
         Args:
             call_s: about how long a call takes, in seconds.
             capture: also try a CUDA graph; a capture that fails can spoil the process.
-            leave_out: passes for which there is no time; names of `probes.run_all.PASSES`.
+            leave_out: why passes are not taken, by their names of `results.passes.PASSES`.
 
         Raises:
             ExecutionError: a call failed.

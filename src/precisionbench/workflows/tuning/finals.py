@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import attrs
 
 from precisionbench.analysis.speedups import per_item_ratio
+from precisionbench.errors import PrecisionBenchError
 from precisionbench.measure.options import Options
 from precisionbench.results import ComparisonData
 from precisionbench.results.tuning import FAILED
@@ -20,6 +21,8 @@ MOST_FINALISTS = 3
 _MOST_NARROWED = 6
 _NARROWING_S = 1.5  # of rounds for each row when few are left
 _FINAL_S = 3.0  # of the last rounds for each row, for which time is kept
+# What is measured of each row after them: energy for the front, the others for its notes.
+_PASSES, _PASSES_S = ("energy", "device", "wall"), 1.0
 _MOST_FINAL_S = 10.0  # of them, where time is left
 _CLOSE = 0.9  # a configuration with this share of the leader's speed may be as fast
 _MOST_TIMES = 2.0  # as long as expected may a further process take
@@ -64,10 +67,15 @@ class Finals:
 
     def _needed_s(self, finalists: int) -> float:
         rows = min(len(self.race.racing) + 1, 1 + finalists)  # one more may be found
-        rounds_s = min(_FINAL_S * rows, _MOST_ROUNDS_SHARE * self.budget_s)
+        rounds_s = min(self._row_s * rows, _MOST_ROUNDS_SHARE * self.budget_s)
         rounds_s = max(rounds_s, self._round_s([self.race.reference, self.race.leader]))
         builds_s = self.again_s(self._longest_build_s(self.race.racing))
         return rounds_s + self.bench.start_s + builds_s
+
+    @property
+    def _row_s(self) -> float:
+        """Seconds for each row of the last rounds, and for what is measured of it after them."""
+        return _FINAL_S + (_PASSES_S if self.passes else 0.0)
 
     def again_s(self, build_s: float) -> float:
         """Seconds to keep for building the finalists once more.
@@ -98,7 +106,7 @@ class Finals:
         finalists = [self.race.reference, *self.race.fastest(count, reason)]
         self.screening.tell("starting further processes of the finalists")
         left_s = self.end_s - self.now()
-        rounds_s = max(self._round_s(finalists), min(_FINAL_S, left_s / 2))
+        rounds_s = max(self._round_s(finalists), min(self._row_s, left_s / 2))
         # One whose further process is not ready in time is measured in the one that it has.
         end_s = self.now() if left_s <= self.bench.start_s else self.end_s - rounds_s
         for spec, why in self._open_twice(finalists, end_s).items():
@@ -130,35 +138,65 @@ class Finals:
                 count = len(others)
         return count
 
-    def _open_twice(self, specs: Iterable[str], end_s: float) -> dict[str, str]:
+    def _open_twice(self, specs: Sequence[str], end_s: float) -> dict[str, str]:
         """Prepare two processes of each configuration; gives why some have none."""
         errors: dict[str, str] = {}
         is_late = self.now() >= end_s  # to start a further process and end it at once takes time
         for count in (1,) if is_late else (1, 2):
             lacking = [spec for spec in specs if self.bench.processes(spec) < count]
             if lacking:
-                found = self.bench.open(lacking, end_s)
+                found = self._open_lacking(lacking, specs, end_s)
                 errors |= {spec: error.reason for spec, error in found.items()}
         return {spec: why for spec, why in errors.items() if not self.bench.processes(spec)}
 
+    def _open_lacking(
+        self, lacking: Sequence[str], specs: Sequence[str], end_s: float
+    ) -> Mapping[str, PrecisionBenchError]:
+        """Prepare one more process of those that lack one; meanwhile two of what builds fast.
+
+        These narrow the intervals where several configurations may be the fastest.
+        """
+        slow = [spec for spec in lacking if self._again_s(spec) > self.bench.start_s]
+        rivals = [spec for spec in self._rivals(specs) if spec not in slow]
+        if not rivals or not 0 < len(slow) <= self.bench.ahead:
+            return self.bench.open(lacking, end_s)
+        self.bench.build_ahead(slow, {})
+        quick = [spec for spec in lacking if spec not in slow]
+        errors = dict(self.bench.open(quick, end_s)) if quick else {}
+        more = [spec for spec in rivals if self.bench.processes(spec) > 1]
+        are_built = all(map(self.bench.is_built, slow))
+        if more and not are_built and self.bench.has_room_for_more([*more, *slow]):
+            self.bench.open(more, end_s)
+        errors.update(self.bench.open(slow, end_s))
+        return errors
+
+    def _rivals(self, specs: Iterable[str]) -> list[str]:
+        """The reference and those that may be the fastest; none where this is one at most."""
+        fast = _CLOSE * self.race.speed(self.race.leader).value
+        others = [spec for spec in specs if spec != self.race.reference]
+        close = [spec for spec in others if self.race.speed(spec).value >= fast]
+        return [self.race.reference, *close] if len(close) > 1 else []
+
+    def _again_s(self, spec: str) -> float:
+        """About how many seconds it takes to build a configuration once more."""
+        return _AGAIN * (self.race.trials[spec].build_s or 0.0)
+
     def _open_further(self, finalists: Sequence[str]) -> None:
         """Prepare more processes, for narrower intervals, where several may be the fastest."""
-        fast = _CLOSE * self.race.speed(self.race.leader).value
-        close = [spec for spec in finalists[1:] if self.race.speed(spec).value >= fast]
-        specs, count = [finalists[0], *close], min(map(self.bench.processes, finalists))
-        if len(close) < 2 or count < 2:  # there was no time or no room for the second ones
+        count = min(map(self.bench.processes, finalists))
+        specs = [one for one in self._rivals(finalists) if self.bench.processes(one) == count]
+        if not specs or count < 2:  # there was no time or no room for the second ones
             return
         build_s = self.bench.start_s + _AGAIN * self._longest_build_s(specs)
-        rounds_s = max(_FINAL_S * len(finalists), self._round_s(finalists, count + 1))
+        rounds_s = max(self._row_s * len(finalists), self._round_s(finalists, count + 1))
         end_s = self.end_s - rounds_s
         if self.now() + build_s <= end_s and self.bench.has_room_for_more(specs):
             self.bench.open(specs, min(end_s, self.now() + _MOST_TIMES * build_s))
 
     def _measure(self, finalists: Sequence[str]) -> None:
         left_s = max(1.0, min(self.end_s - self.now(), _MOST_FINAL_S * len(finalists)))
-        options = Options(
-            replicas=2, evidence=False, passes=self.passes, budget_s=left_s, ranked=True
-        )
+        passes = _PASSES if self.passes else False
+        options = Options(replicas=2, evidence=False, passes=passes, budget_s=left_s, ranked=True)
         data = self.screening.measured(finalists, options)
         if not was_interrupted(data) or _is_enough(data, finalists) or not self.race.data:
             self._keep(data)
