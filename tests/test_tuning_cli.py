@@ -226,6 +226,12 @@ def test_the_space_is_written_to_no_file(asked, option):
     assert not Path("shown.json").exists()
 
 
+def test_the_space_is_not_printed_for_a_budget_that_is_too_small(asked):
+    done = tune("--show-space", "--budget", "1", "--device", "cpu")
+    assert done.exit_code == 2
+    assert "give a number of seconds from 5" in done.stderr
+
+
 def test_the_space_is_printed_and_nothing_is_searched(asked, monkeypatch):
     family = Family("half", Stage.PRECISION, ("half",), ({"cuda_graph": True},))
     found = Space((family,), (LeftOut("compile", "it is excluded"),))

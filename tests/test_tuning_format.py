@@ -61,6 +61,14 @@ def test_what_is_no_result_is_refused(text, message):
         from_json(text, "file.json")
 
 
+@pytest.mark.parametrize("text", ["", "PK", "{1"])
+def test_what_is_no_json_names_what_writes_such_a_file(tmp_path, text):
+    (tmp_path / "file.json").write_text(text)
+    with pytest.raises(ResultFormatError) as caught:
+        pb.load_tuned(tmp_path / "file.json")
+    assert "comparison.save()" not in str(caught.value)
+
+
 def changed(path: str, value: object) -> str:
     """The text of a result with one value replaced; `None` as a value removes its key."""
     document = json.loads(to_json(tuning_data()))

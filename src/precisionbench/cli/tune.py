@@ -246,9 +246,11 @@ def _write(result: Tuned, files: ResultFiles, as_json: bool) -> None:
 
 def _print_space(model: str, options: dict[str, Any], as_json: bool) -> None:
     """Print what would be tried and what is left out."""
+    from precisionbench.measure.options import check_budget
     from precisionbench.report.tuning import space_text
-    from precisionbench.workflows.tuning.tune import planned
+    from precisionbench.workflows.tuning.tune import LEAST_BUDGET_S, planned
 
+    check_budget(options["budget_s"], LEAST_BUDGET_S)
     names = ("inputs", "device", "batch_size", "seed", "include", "exclude", "batch_sizes")
     space = planned(model, **{name: options[name] for name in names if name in options})
     tried = [options["reference"], *(spec for one in space.families for spec in one.first)]

@@ -126,12 +126,13 @@ def from_json(text: str, source: str = "this text") -> ComparisonData:
     return from_document(parsed(text, source), source)
 
 
-def parsed(text: str, source: str) -> Json:
+def parsed(text: str, source: str, remedy: str = _OURS) -> Json:
     """The JSON values of a text.
 
     Args:
         text: of a result file.
         source: name of the file, for the error.
+        remedy: what to do where it is another file.
 
     Raises:
         ResultFormatError: the text is incomplete, or is not such JSON.
@@ -141,13 +142,13 @@ def parsed(text: str, source: str) -> Json:
     except json.JSONDecodeError as exc:
         if not text.lstrip("\ufeff \t\r\n").startswith(("{", "[")):
             what = "not JSON" if text.strip() else "empty"
-            raise ResultFormatError(f"{source} is {what}", _OURS) from exc
+            raise ResultFormatError(f"{source} is {what}", remedy) from exc
         raise ResultFormatError(
             f"{source} is not complete JSON ({exc})",
             "it was cut off or is not a precisionbench result; measure again or copy it again",
         ) from exc
     except ValueError as exc:
-        raise ResultFormatError(f"{source} is not a precisionbench result ({exc})", _OURS) from exc
+        raise ResultFormatError(f"{source} is not a precisionbench result ({exc})", remedy) from exc
 
 
 def from_document(document: Json, source: str) -> ComparisonData:
@@ -250,11 +251,12 @@ _UPGRADES: dict[int, Callable[[dict[str, Any]], None]] = {
 }
 
 
-def read_text(path: str | os.PathLike[str]) -> tuple[str, str]:
+def read_text(path: str | os.PathLike[str], remedy: str = _OURS) -> tuple[str, str]:
     """The text of a result file.
 
     Args:
         path: a file that `save` wrote, or a journal.
+        remedy: what to do where it is another file.
 
     Returns:
         The text, and the file's name for errors.
@@ -271,6 +273,6 @@ def read_text(path: str | os.PathLike[str]) -> tuple[str, str]:
         raise ResultFormatError(f"there is no file {quoted(file)}", remedy) from exc
     except (OSError, ValueError) as exc:
         raise ResultFormatError(
-            f"{quoted(file)} cannot be read as text ({why_unreadable(exc)})", _OURS
+            f"{quoted(file)} cannot be read as text ({why_unreadable(exc)})", remedy
         ) from exc
     return text, quoted(file)

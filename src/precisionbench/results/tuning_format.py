@@ -81,7 +81,7 @@ def load(path: str | os.PathLike[str]) -> TuningData:
     Raises:
         ResultFormatError: it is missing, or as for `from_json`.
     """
-    return from_json(*json_format.read_text(path))
+    return from_json(*json_format.read_text(path, _OURS))
 
 
 def from_json(text: str, source: str = "this text") -> TuningData:
@@ -94,7 +94,7 @@ def from_json(text: str, source: str = "this text") -> TuningData:
     Raises:
         ResultFormatError: the text is incomplete, another format, or of an unknown version.
     """
-    document = json_format.parsed(text, source)
+    document = json_format.parsed(text, source, _OURS)
     _check_header(document, source)
     if "final" in document:
         json_format.bring_up_to_date(document["final"], f"the final comparison in {source}")
