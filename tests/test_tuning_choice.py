@@ -92,6 +92,23 @@ def test_a_difference_of_less_than_a_percent_is_a_tie():
     assert choose(final(tie, jitter=1e-4, noise_floor=1e-5), tie)[0] == "half"
 
 
+def test_a_small_difference_that_is_certain_is_no_tie():
+    small = {"eager": 10e-3, CHANNELS_LAST: 2.48e-3, "half": 2.5e-3}
+    data = final(small, jitter=0.01)
+    ratio = speedup_over(data, "half", CHANNELS_LAST)
+    assert ratio.verdict == "different_but_small"
+    spec, why = choose(data, small)
+    assert spec == CHANNELS_LAST
+    assert why.startswith(f"{CHANNELS_LAST} is 1.01x (1.0")
+    assert why.endswith("as fast as the runner-up half")
+
+
+def test_the_reference_is_not_left_for_a_small_difference():
+    data = final({"eager": 2.5e-3, "half": 2.488e-3}, jitter=0.01)
+    assert speedup_over(data, "eager", "half").verdict == "different_but_small"
+    assert choose(data, ["eager", "half"])[0] == "eager"
+
+
 @pytest.mark.parametrize("latency_s", [9.99e-3, 10.5e-3])
 def test_where_nothing_accurate_is_faster_the_reference_is_kept(latency_s):
     rows = {"eager": 10e-3, "half": latency_s, CHANNELS_LAST: 2.5e-3}

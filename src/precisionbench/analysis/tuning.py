@@ -20,6 +20,7 @@ from precisionbench.statistics import Interval, Verdict, verdict_of
 # The simplest first; all other engines come after these.
 _ENGINES = ("eager", "half", "autocast", "compile")
 _CLEAR = (Verdict.FASTER, Verdict.SLOWER)
+_DIFFERENT = (*_CLEAR, Verdict.DIFFERENT_BUT_SMALL)
 _ZERO = Interval(0.0, 0.0, 0.0)
 # Of configurations that may be equally fast, the simpler one is not chosen where it gives up more
 # than this share of the speed by its estimate: wide intervals would hide a difference worth having.
@@ -125,7 +126,7 @@ def _costs(point: FrontPoint) -> tuple[float, ...]:
     )
 
 
-def is_clear(found: Speedup) -> bool:
+def is_clear(found: Speedup, verdicts: Collection[Verdict] = _CLEAR) -> bool:
     """Whether one of two configurations is faster by more than their noise.
 
     Where the verdict is inconclusive because of too few rounds or processes, the interval of what
@@ -133,8 +134,9 @@ def is_clear(found: Speedup) -> bool:
 
     Args:
         found: the speed-up of one over the other.
+        verdicts: those that are clear.
     """
-    return found.verdict in _CLEAR or verdict_of(found.interval)[0] in _CLEAR
+    return found.verdict in verdicts or verdict_of(found.interval)[0] in verdicts
 
 
 def simplicity(spec: str) -> tuple[int, int, str]:
@@ -151,7 +153,8 @@ def simplicity(spec: str) -> tuple[int, int, str]:
 def choose(data: ComparisonData, accurate: Collection[str]) -> tuple[str, str]:
     """The fastest accurate configuration, or the simplest of those that are equally fast.
 
-    One of these that is more than 5 % slower by its estimate is not chosen for being simpler.
+    One of these that is more than 5 % slower by its estimate is not chosen for being simpler. The
+    reference is left for what is at least 1 % faster.
 
     Args:
         data: the final rounds.
@@ -168,9 +171,11 @@ def choose(data: ComparisonData, accurate: Collection[str]) -> tuple[str, str]:
         return data.reference, _alone(data)
     fastest, *slower = names
     over_fastest = {name: speedup_over(data, fastest, name) for name in slower}
-    tied = [fastest, *(name for name, found in over_fastest.items() if not is_clear(found))]
-    if data.reference in tied:
+    of_reference = over_fastest.get(data.reference)
+    if fastest == data.reference or (of_reference and not is_clear(of_reference)):
         return data.reference, _stays(data, others[0])
+    equal = (name for name, found in over_fastest.items() if not is_clear(found, _DIFFERENT))
+    tied = [fastest, *equal]
     if len(tied) > 1:
         return _simplest(data, tied)
     return fastest, _winner(data, fastest, slower)
