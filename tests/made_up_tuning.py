@@ -42,17 +42,22 @@ def final(
     jitter: float = 0.002,
     rounds: int = 20,
     batch_sizes: Mapping[str, int] | None = None,
+    drift: Mapping[str, float] | None = None,
     **changes,
 ) -> ComparisonData:
-    """The final rounds: a row for each spec, each round with its own noise."""
+    """The final rounds: a row for each spec, each round with its own noise.
+
+    Rows with a `drift` differ by up to that share between rounds.
+    """
     draw = random.Random(0)
     made = comparison_data(schedule="rounds", noise_floor=0.001, failures=())
     base = attrs.evolve(made.results[1], warnings=(), log=(), agreement=None, details={})
     rows = []
     for spec, latency_s in latencies_s.items():
         blocks = tuple(
-            Block(n, 0, 0, tuple(_noisy(latency_s, jitter, draw) for _ in range(5)))
+            Block(n, 0, 0, tuple(_noisy(level_s, jitter, draw) for _ in range(5)))
             for n in range(rounds)
+            for level_s in [_drifted(latency_s, spec, drift or {}, draw)]
         )
         rows.append(
             attrs.evolve(
@@ -66,6 +71,10 @@ def final(
             )
         )
     return attrs.evolve(made, results=tuple(rows), **changes)
+
+
+def _drifted(latency_s: float, spec: str, drift: Mapping[str, float], draw: random.Random) -> float:
+    return _noisy(latency_s, drift[spec], draw) if spec in drift else latency_s
 
 
 def _noisy(latency_s: float, jitter: float, draw: random.Random) -> float:

@@ -102,6 +102,8 @@ class SimulatedBench:
         unfinished: configurations without a round where the user ends the run.
         most_processes: of each configuration that are of use.
         options: of each measurement.
+        layers: those that add most error, of each configuration.
+        layers_s: seconds that it takes to find them.
     """
 
     truths: Mapping[str, Simulated]
@@ -129,6 +131,7 @@ class SimulatedBench:
     most_processes: int = 2
     options: list[Options] = attrs.field(factory=list)
     layers: Sequence[str] = ()
+    layers_s: float = 0.0
     _measured: int = 0
     _rng: random.Random = attrs.field(init=False)
 
@@ -227,9 +230,10 @@ class SimulatedBench:
             self.clock_s = begun_s + turn * self.judging_s
             yield self.accuracy(spec)
 
-    def worst_layers(self, spec: str) -> Sequence[str]:
+    def worst_layers(self, spec: str, limit_s: float) -> Sequence[str] | None:
         self.observed.append(spec)
-        return self.layers
+        self.clock_s += min(self.layers_s, limit_s)
+        return self.layers if self.layers_s <= limit_s else None
 
     def measure(self, specs: Sequence[str], options: Options) -> ComparisonData:
         self._measured += 1

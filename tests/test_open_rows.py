@@ -191,13 +191,13 @@ def test_passes_are_planned_for_the_rows_that_are_still_to_come(monkeypatch):
     monkeypatch.setattr(TimeBudget, "leave_out", leave_out)
     monkeypatch.setattr(FinishedRow, "run_probes", lambda _, **given: probed.append(given))
     workload = resolve(nn.Linear(8, 8), torch.ones(2, 8), device="cpu", seed=0)
-    options = Options.of("quick", replicas=1, budget_s=0.5, passes=True)
+    options = Options.of("quick", replicas=1, budget_s=0.5, passes=("energy", "wall"))
     with OpenRows.of(workload, None) as opened:
         opened.open(rows("eager", "half"), time.monotonic() + 60)
         opened.measure(["eager", "half"], "eager", options)
     assert seen == [["eager", "half"], ["half"]]
     assert [one["leave_out"] for one in probed] == [["energy"]] * 2
-    assert all(one["passes"] for one in probed)
+    assert [one["passes"] for one in probed] == [("energy", "wall")] * 2
 
 
 def test_rows_that_are_being_built_use_other_cores_than_those_that_are_measured():

@@ -26,6 +26,11 @@ from precisionbench.results import json_format
         ({"sessions": None, "replicas": 65}, "replicas is 65; give a whole number up to 64"),
         ({"sessions": 1.5}, "sessions is 1.5; give a whole number up to 64"),
         ({"effort": "some"}, "there is no effort 'some'; known: 'quick', 'normal', 'thorough'"),
+        (
+            {"passes": "energy"},
+            "passes is 'energy'; give True, False, or a tuple of energy, transfers, graph, device, "
+            "wall",
+        ),
         ({"noise_floor": 1}, "noise_floor is 1; give a standard deviation such as 0.0025"),
         (
             {"launcher": "inline", "replicas": 2},

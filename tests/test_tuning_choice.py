@@ -13,7 +13,7 @@ from precisionbench.analysis.speedups import speedup_over
 from precisionbench.analysis.tuning import (
     choose,
     front,
-    is_clear,
+    is_different,
     loss_of,
     ratio_text,
     simplicity,
@@ -80,11 +80,39 @@ def test_where_the_simpler_one_is_much_slower_by_its_estimate_the_faster_one_win
     data = final(unclear, jitter=0.6, rounds=6)
     ratio = speedup_over(data, "half", CHANNELS_LAST)
     assert ratio.value > 1.06
-    assert not is_clear(ratio)
+    assert not is_different(ratio)
     spec, why = choose(data, unclear)
     assert spec == CHANNELS_LAST
     assert why.startswith(f"{CHANNELS_LAST} is {ratio.value:.2f}x (")
-    assert why.endswith("half is simpler, but by its estimate it is more than 5% slower")
+    assert ") as fast as half, which is inconclusive; half is simpler, but " in why
+    assert why.endswith(f"by the estimate more than 5% slower than {CHANNELS_LAST}")
+
+
+def test_of_equal_ones_the_simplest_is_named_where_it_is_much_slower_than_the_fastest():
+    rows = {"eager": 10e-3, "compile": 2.6e-3, CHANNELS_LAST: 2.55e-3, "half": 2.75e-3}
+    data = final(rows, rounds=8, drift={"compile": 0.2})
+    assert not is_different(speedup_over(data, "compile", "half"))
+    spec, why = choose(data, rows)
+    assert spec == CHANNELS_LAST
+    assert why.startswith(f"{CHANNELS_LAST} and compile are equally fast within the intervals")
+    assert f"{CHANNELS_LAST} has the simpler engine" in why
+    assert why.endswith("half is simpler, but by the estimate more than 5% slower than compile")
+
+
+def test_a_certain_winner_over_the_reference_is_chosen_although_another_may_be_faster():
+    rows = {"eager": 3e-3, "compile": 2.5e-3, "half": 2.6e-3}
+    data = final(rows, rounds=8, drift={"compile": 0.7})
+    assert not is_different(speedup_over(data, "eager", "compile"))
+    spec, why = choose(data, rows)
+    assert spec == "half"
+    assert why.endswith("as fast as the reference eager")
+
+
+def test_the_simplest_is_not_chosen_where_it_may_be_no_faster_than_the_reference():
+    rows = {"eager": 2.62e-3, "compile": 2.5e-3, "half": 2.55e-3}
+    data = final(rows, rounds=8, drift={"half": 0.1})
+    assert not is_different(speedup_over(data, "eager", "half"))
+    assert choose(data, rows)[0] == "compile"
 
 
 def test_a_difference_of_less_than_a_percent_is_a_tie():
@@ -99,7 +127,9 @@ def test_a_small_difference_that_is_certain_is_no_tie():
     assert ratio.verdict == "different_but_small"
     spec, why = choose(data, small)
     assert spec == CHANNELS_LAST
-    assert why.startswith(f"{CHANNELS_LAST} is 1.01x (1.0")
+    assert why.startswith(f"{CHANNELS_LAST} is 1.01x (1.01 to 1.01)")
+    points = {one.spec: one for one in front(tuning_data(final=data))}
+    assert points[CHANNELS_LAST].is_on_front
     assert why.endswith("as fast as the runner-up half")
 
 

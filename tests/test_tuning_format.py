@@ -61,12 +61,11 @@ def test_what_is_no_result_is_refused(text, message):
         from_json(text, "file.json")
 
 
-@pytest.mark.parametrize("text", ["", "PK", "{1"])
+@pytest.mark.parametrize("text", ["", "PK"])
 def test_what_is_no_json_names_what_writes_such_a_file(tmp_path, text):
     (tmp_path / "file.json").write_text(text)
-    with pytest.raises(ResultFormatError) as caught:
+    with pytest.raises(ResultFormatError, match=r"give a file that Tuned\.save\(\) or"):
         pb.load_tuned(tmp_path / "file.json")
-    assert "comparison.save()" not in str(caught.value)
 
 
 def changed(path: str, value: object) -> str:

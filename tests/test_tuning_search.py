@@ -240,6 +240,28 @@ def test_the_final_rounds_may_take_what_is_left_of_the_budget():
     assert plenty.options[-1].budget_s == 3 * 10.0
 
 
+def test_the_last_rounds_measure_what_the_result_shows_and_nothing_else():
+    machine = SimulatedBench(CLOSE)
+    search = attrs.evolve(search_on(machine), final_passes=True)
+    machine.open(["eager"], 1e9)
+    search.run()
+    assert machine.options[-1].passes == ("energy", "device", "wall")
+    assert not any(options.passes for options in machine.options[:-1])
+
+
+def test_time_is_kept_for_what_the_last_rounds_measure():
+    left_s = []
+    for passes in (True, False):
+        told = []
+        machine = SimulatedBench(CLOSE, ahead=2)
+        search = search_on(machine, SPACE, 60.0)
+        search = attrs.evolve(search, final_passes=passes, tell=told.append)
+        machine.open(["eager"], 1e9)
+        search.run()
+        left_s += [one.remaining_s for one in told if one.step.startswith("starting further")]
+    assert left_s[0] >= left_s[1]
+
+
 def test_a_failure_is_a_trial_with_its_reason():
     search, _ = searched({**TRUTHS, "half": Simulated(3e-3, failure="no such kernel")})
     assert search.trials["half"].outcome == FAILED
@@ -422,6 +444,29 @@ def test_a_run_that_is_continued_keeps_layers_in_float32_too():
     second, machine = searched(truths, known=SimulatedMemory(known))
     assert machine.observed == []
     assert best_of(second) == best_of(first) == kept
+
+
+def test_layers_that_take_too_long_to_compare_are_compared_by_the_next_run():
+    kept = "half:fp32_layers=head"
+    inaccurate = {spec: Simulated(3e-3, error=0.2) for spec in ("half", "half:dtype=bfloat16")}
+    truths = {**TRUTHS, **inaccurate, kept: Simulated(1e-3)}
+    memory = SimulatedMemory()
+    first, machine = searched(truths, 120.0, known=memory, layers=["head"], layers_s=1e3)
+    assert first.trials["half"].outcome == INACCURATE
+    assert kept not in first.trials
+    assert machine.clock_s < 120.0
+    known = {trial.spec: trial for trial in memory.kept}
+    second, _ = searched(truths, known=SimulatedMemory(known), layers=["head"])
+    assert best_of(second) == kept
+
+
+def test_beside_builds_an_accurate_half_row_counts_although_its_first_calls_are_slower():
+    wide = "half:dtype=bfloat16"
+    slow = {"half": Simulated(3e-3, first_calls_s=9e-3), wide: Simulated(3e-3, error=0.2)}
+    _, machine = searched({**TRUTHS, **slow}, ahead=2)
+    assert machine.observed == []
+    _, machine = searched({**TRUTHS, **slow})
+    assert machine.observed == [wide]
 
 
 @attrs.define

@@ -56,8 +56,9 @@ class FrontPoint(Shown):
 def front(data: TuningData) -> tuple[FrontPoint, ...]:
     """The configurations of the final rounds with their figures, the fastest first.
 
-    Two speeds are equal unless their verdict is clear, and other figures are equal if they are
-    with the digits that are shown. A configuration is not better where its figure is missing.
+    Two speeds differ where the interval of their ratio excludes 1 and is not within 1 % of it;
+    other figures where they do with the digits that are shown. A configuration is not better where
+    its figure is missing.
 
     Args:
         data: the result.
@@ -104,7 +105,7 @@ def _is_faster(data: ComparisonData, one: FrontPoint, other: FrontPoint) -> bool
     if one.spec == other.spec:
         return False
     found = speedup_over(data, other.spec, one.spec)
-    return found.value > 1 and is_clear(found)
+    return found.value > 1 and is_different(found)
 
 
 def _dominates(one: FrontPoint, other: FrontPoint, faster: Collection[tuple[str, str]]) -> bool:
@@ -126,7 +127,7 @@ def _costs(point: FrontPoint) -> tuple[float, ...]:
     )
 
 
-def is_clear(found: Speedup, verdicts: Collection[Verdict] = _CLEAR) -> bool:
+def is_different(found: Speedup, verdicts: Collection[Verdict] = _DIFFERENT) -> bool:
     """Whether one of two configurations is faster by more than their noise.
 
     Where the verdict is inconclusive because of too few rounds or processes, the interval of what
@@ -134,7 +135,7 @@ def is_clear(found: Speedup, verdicts: Collection[Verdict] = _CLEAR) -> bool:
 
     Args:
         found: the speed-up of one over the other.
-        verdicts: those that are clear.
+        verdicts: those of different configurations.
     """
     return found.verdict in verdicts or verdict_of(found.interval)[0] in verdicts
 
@@ -154,7 +155,7 @@ def choose(data: ComparisonData, accurate: Collection[str]) -> tuple[str, str]:
     """The fastest accurate configuration, or the simplest of those that are equally fast.
 
     One of these that is more than 5 % slower by its estimate is not chosen for being simpler. The
-    reference is left for what is at least 1 % faster.
+    reference is left only for what is at least 1 % faster, by an interval that excludes 1.
 
     Args:
         data: the final rounds.
@@ -169,16 +170,22 @@ def choose(data: ComparisonData, accurate: Collection[str]) -> tuple[str, str]:
     others = [name for name in names if name != data.reference]
     if not others:
         return data.reference, _alone(data)
-    fastest, *slower = names
-    over_fastest = {name: speedup_over(data, fastest, name) for name in slower}
-    of_reference = over_fastest.get(data.reference)
-    if fastest == data.reference or (of_reference and not is_clear(of_reference)):
+    has_reference = data.reference in names
+    able = [name for name in others if not has_reference or _is_worthwhile(data, name)]
+    if not able:
         return data.reference, _stays(data, others[0])
-    equal = (name for name, found in over_fastest.items() if not is_clear(found, _DIFFERENT))
+    fastest, *slower = able
+    equal = (name for name in slower if not is_different(speedup_over(data, fastest, name)))
     tied = [fastest, *equal]
     if len(tied) > 1:
         return _simplest(data, tied)
-    return fastest, _winner(data, fastest, slower)
+    return fastest, _winner(data, fastest, [*slower, data.reference] if has_reference else slower)
+
+
+def _is_worthwhile(data: ComparisonData, name: str) -> bool:
+    """Whether a configuration is faster than the reference by as much as matters."""
+    found = speedup_over(data, data.reference, name)
+    return found.value > 1 and is_different(found, _CLEAR)
 
 
 def _item_s(row: BackendResult) -> float:
@@ -207,9 +214,10 @@ def _simplest(data: ComparisonData, tied: Sequence[str]) -> tuple[str, str]:
     }
     close = [name for name in tied if _given_up(data, tied[0], name) <= _MOST_GIVEN_UP]
     best, simplest = (min(names, key=ranks.__getitem__) for names in (close, tied))
-    if ranks[simplest][:2] < ranks[best][:2]:
+    is_simplest = ranks[best][:2] == ranks[simplest][:2]
+    others = [name for name in (tied if is_simplest else close) if name != best]
+    if not others:
         return best, _faster_by_estimate(data, best, simplest)
-    others = [name for name in tied if name != best]
     found = speedup_over(data, best, others[0])
     listed = some(others) if len(others) > 1 else others[0]
     return best, (
@@ -217,6 +225,7 @@ def _simplest(data: ComparisonData, tied: Sequence[str]) -> tuple[str, str]:
         f"within the intervals "
         f"({others[0]}: {_number(found.value)}x, {span(found.interval, _number)}); "
         f"{best} {_why_simpler(ranks[best], [ranks[name] for name in others])}"
+        f"{'' if is_simplest else _too_slow(simplest, tied[0])}"
     )
 
 
@@ -229,9 +238,14 @@ def _faster_by_estimate(data: ComparisonData, best: str, simplest: str) -> str:
     found = speedup_over(data, simplest, best)
     return (
         f"{best} is {ratio_text(found.interval)} as fast{per_item(data, best, simplest)} as "
-        f"{simplest}; that is inconclusive, and {simplest} is simpler, but by its estimate it is "
-        f"more than {_MOST_GIVEN_UP:.0%} slower"
+        f"{simplest}, which is inconclusive{_too_slow(simplest, best)}"
     )
+
+
+def _too_slow(simplest: str, fastest: str) -> str:
+    """Why the simplest of several that may be equally fast is not chosen."""
+    slower = f"more than {_MOST_GIVEN_UP:.0%} slower than {fastest}"
+    return f"; {simplest} is simpler, but by the estimate {slower}"
 
 
 def _why_simpler(best: tuple[int, int, int], others: Sequence[tuple[int, int, int]]) -> str:
@@ -277,7 +291,14 @@ def ratio_text(ratio: Interval) -> str:
     Args:
         ratio: positive.
     """
-    return f"{_number(ratio.value)}x ({span(ratio, _number)})"
+    number = _number
+    if ratio.excludes_1 and "1.00" in (_number(ratio.low), _number(ratio.high)):
+        number = _longer_number  # else it would look as if it included 1
+    return f"{number(ratio.value)}x ({span(ratio, number)})"
+
+
+def _longer_number(value: float) -> str:
+    return f"{value:.4f}"
 
 
 def _number(value: float) -> str:

@@ -135,6 +135,12 @@ def _check_inline(options: Options, _: object, sessions: int) -> None:
         )
 
 
+def _check_passes(_: object, __: object, passes: Any) -> None:
+    if isinstance(passes, bool) or (isinstance(passes, tuple) and {*passes} <= {*PASSES}):
+        return
+    raise SpecError(f"passes is {passes!r}", f"give True, False, or a tuple of {', '.join(PASSES)}")
+
+
 def _check_noise_floor(_: object, __: object, value: Any) -> None:
     if value is not None and not is_number(value, 0, 1):
         raise SpecError(f"noise_floor is {value!r}", "give a standard deviation such as 0.0025")
@@ -192,7 +198,7 @@ class Options:
     shared_cores: int | None = attrs.field(default=None, validator=_check_shared_cores)
     evidence: bool = True
     build_together: bool = False
-    passes: bool | tuple[str, ...] = True
+    passes: bool | tuple[str, ...] = attrs.field(default=True, validator=_check_passes)
     threads: int | None = attrs.field(default=None, validator=_check_threads)
     ranked: bool = False
     effort: str = attrs.field(default="normal", validator=_check_effort)
@@ -203,7 +209,7 @@ class Options:
         effort: str,
         *,
         evidence: bool | None = None,
-        passes: bool | None = None,
+        passes: bool | tuple[str, ...] | None = None,
         replicas: int | None = None,
         **given: Any,
     ) -> Options:

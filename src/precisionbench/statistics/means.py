@@ -10,6 +10,8 @@ from precisionbench.statistics.intervals import Interval
 
 _RESAMPLES = 2000
 _SEED = 0  # the same values give the same interval
+# A value of zero has no logarithm: it counts as this share of the largest one.
+_LEAST_SHARE = 1e-3
 
 
 def bootstrap_mean(values: Sequence[float], confidence: float = 0.95) -> Interval:
@@ -39,7 +41,7 @@ def next_value(values: Sequence[float], confidence: float = 0.95) -> Interval:
     """The largest of some positive values, with an interval for one more value of the same kind.
 
     The logarithms are taken to be normally distributed: the interval is their prediction interval,
-    by Student's t. Where a value is zero, which has no logarithm, this holds for the values.
+    by Student's t.
 
     Args:
         values: at least one, none negative. One value alone gives no interval: the upper end is
@@ -54,9 +56,7 @@ def next_value(values: Sequence[float], confidence: float = 0.95) -> Interval:
         return Interval(0.0, 0.0, 0.0)
     if len(values) < 2:
         return Interval(largest, 0.0, math.inf)
-    has_zero = not all(values)
-    scaled = values if has_zero else [math.log(value) for value in values]
-    factor = float(stdtrit(len(values) - 1, confidence)) * math.sqrt(1 + 1 / len(values))
-    ends = (mean(scaled) + sign * factor * stdev(scaled) for sign in (-1, 1))
-    low, high = ends if has_zero else map(math.exp, ends)
-    return Interval(largest, max(0.0, min(low, *values)), max(high, largest))
+    logs = [math.log(max(value, _LEAST_SHARE * largest)) for value in values]
+    reach = float(stdtrit(len(logs) - 1, confidence)) * stdev(logs) * math.sqrt(1 + 1 / len(logs))
+    low, high = math.exp(mean(logs) - reach), math.exp(mean(logs) + reach)
+    return Interval(largest, min(low, *values), max(high, largest))

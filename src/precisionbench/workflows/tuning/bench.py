@@ -128,8 +128,11 @@ class Bench(Protocol):
         """
         ...
 
-    def worst_layers(self, spec: str) -> Sequence[str]:
-        """Paths of the layers of an open configuration that add most error, the worst first."""
+    def worst_layers(self, spec: str, limit_s: float) -> Sequence[str] | None:
+        """Paths of the layers of an open configuration that add most error, the worst first.
+
+        None where this takes longer than some seconds; the configuration is then ended.
+        """
         ...
 
     def has_room_for_more(self, specs: Sequence[str]) -> bool:
@@ -372,8 +375,20 @@ class WorkerBench:
                 save([tensor.clone() for tensor in tensors], path)
             yield prepared.outputs_of(str(path))
 
-    def worst_layers(self, spec: str) -> Sequence[str]:
+    def worst_layers(self, spec: str, limit_s: float) -> Sequence[str] | None:
         """Layers by the error that they add; none where that cannot be observed; see `Bench`."""
+        with self.rows.killed_at(time.monotonic() + limit_s, spec) as late:
+            found = self._worst_layers(spec)
+        if late and not found:
+            self.notes.append(
+                f"comparing the layers of {spec} with float64 was ended after {limit_s:.0f} s, so "
+                "rows that keep some of them in float32 were not tried; use a larger budget_s "
+                "(--budget)"
+            )
+            return None
+        return found
+
+    def _worst_layers(self, spec: str) -> list[str]:
         prepared = self.rows.replicas[spec][0]
         path = str(self.rows.pool.folder / "float64.pt")
         with contextlib.suppress(*FOREIGN_ERRORS):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import attrs
 
 from precisionbench.analysis.speedups import per_item_ratio
-from precisionbench.errors import PrecisionBenchError
 from precisionbench.measure.options import Options
 from precisionbench.results import ComparisonData
 from precisionbench.results.tuning import FAILED
@@ -109,7 +109,7 @@ class Finals:
         rounds_s = max(self._round_s(finalists), min(self._row_s, left_s / 2))
         # One whose further process is not ready in time is measured in the one that it has.
         end_s = self.now() if left_s <= self.bench.start_s else self.end_s - rounds_s
-        for spec, why in self._open_twice(finalists, end_s).items():
+        for spec, why in self._open_finalists(finalists, end_s).items():
             reason = f"it could not be prepared again for the final rounds ({why})"
             trial = self.race.trials[spec]
             self.race.drop(attrs.evolve(trial, outcome=FAILED, reason=reason))
@@ -138,6 +138,29 @@ class Finals:
                 count = len(others)
         return count
 
+    def _open_finalists(self, finalists: Sequence[str], end_s: float) -> dict[str, str]:
+        """Prepare two processes of each finalist, or three; gives why some have none."""
+        slow = self._to_build_ahead(finalists) if self.now() < end_s else []
+        if not slow:
+            return self._open_twice(finalists, end_s)
+        self.bench.build_ahead(slow, {})
+        built_s = self.now() + self.bench.start_s + max(map(self._again_s, slow))
+        quick = [spec for spec in finalists if spec not in slow]
+        errors = self._open_twice(quick, end_s)
+        rivals = [spec for spec in self._rivals(finalists) if spec in quick]
+        self._open_more(rivals, finalists, built_s, beside=slow)
+        return errors | self._open_twice(slow, end_s)
+
+    def _to_build_ahead(self, finalists: Sequence[str]) -> list[str]:
+        """Those that build long, where several that build fast may be the fastest meanwhile."""
+        if not all(map(self.bench.processes, finalists)):  # memory is scarce
+            return []
+        alone = [spec for spec in finalists if self.bench.processes(spec) == 1]
+        slow = [spec for spec in alone if self._again_s(spec) > self.bench.start_s]
+        quick = [spec for spec in self._rivals(finalists) if spec not in slow]
+        has_rival = any(spec != self.race.reference for spec in quick)
+        return slow if has_rival and len(slow) <= self.bench.ahead else []
+
     def _open_twice(self, specs: Sequence[str], end_s: float) -> dict[str, str]:
         """Prepare two processes of each configuration; gives why some have none."""
         errors: dict[str, str] = {}
@@ -145,30 +168,40 @@ class Finals:
         for count in (1,) if is_late else (1, 2):
             lacking = [spec for spec in specs if self.bench.processes(spec) < count]
             if lacking:
-                found = self._open_lacking(lacking, specs, end_s)
+                found = self.bench.open(lacking, end_s)
                 errors |= {spec: error.reason for spec, error in found.items()}
         return {spec: why for spec, why in errors.items() if not self.bench.processes(spec)}
 
-    def _open_lacking(
-        self, lacking: Sequence[str], specs: Sequence[str], end_s: float
-    ) -> Mapping[str, PrecisionBenchError]:
-        """Prepare one more process of those that lack one; meanwhile two of what builds fast.
+    def _open_further(self, finalists: Sequence[str]) -> None:
+        """Prepare third processes of those that have two, where several may be the fastest."""
+        count = min(map(self.bench.processes, finalists))
+        if count > 1:  # else there was no time or no room for the second ones
+            rivals = self._rivals(finalists)
+            self._open_more([s for s in rivals if self.bench.processes(s) == count], finalists)
 
-        These narrow the intervals where several configurations may be the fastest.
+    def _open_more(
+        self,
+        specs: Sequence[str],
+        finalists: Sequence[str],
+        until_s: float = math.inf,
+        beside: Sequence[str] = (),
+    ) -> None:
+        """Prepare one more process of each, for narrower intervals, if there is time and room.
+
+        Args:
+            specs: finalists.
+            finalists: all that are measured in the last rounds.
+            until_s: when they have to be ready.
+            beside: what is being prepared meanwhile.
         """
-        slow = [spec for spec in lacking if self._again_s(spec) > self.bench.start_s]
-        rivals = [spec for spec in self._rivals(specs) if spec not in slow]
-        if not rivals or not 0 < len(slow) <= self.bench.ahead:
-            return self.bench.open(lacking, end_s)
-        self.bench.build_ahead(slow, {})
-        quick = [spec for spec in lacking if spec not in slow]
-        errors = dict(self.bench.open(quick, end_s)) if quick else {}
-        more = [spec for spec in rivals if self.bench.processes(spec) > 1]
-        are_built = all(map(self.bench.is_built, slow))
-        if more and not are_built and self.bench.has_room_for_more([*more, *slow]):
-            self.bench.open(more, end_s)
-        errors.update(self.bench.open(slow, end_s))
-        return errors
+        if not specs or min(map(self.bench.processes, specs)) < 2:
+            return
+        build_s = self.bench.start_s + max(map(self._again_s, specs))
+        processes = 1 + max(map(self.bench.processes, finalists))
+        rounds_s = max(self._row_s * len(finalists), self._round_s(finalists, processes))
+        end_s = min(until_s, self.end_s - rounds_s)
+        if self.now() + build_s <= end_s and self.bench.has_room_for_more([*specs, *beside]):
+            self.bench.open(specs, min(end_s, self.now() + _MOST_TIMES * build_s))
 
     def _rivals(self, specs: Iterable[str]) -> list[str]:
         """The reference and those that may be the fastest; none where this is one at most."""
@@ -180,18 +213,6 @@ class Finals:
     def _again_s(self, spec: str) -> float:
         """About how many seconds it takes to build a configuration once more."""
         return _AGAIN * (self.race.trials[spec].build_s or 0.0)
-
-    def _open_further(self, finalists: Sequence[str]) -> None:
-        """Prepare more processes, for narrower intervals, where several may be the fastest."""
-        count = min(map(self.bench.processes, finalists))
-        specs = [one for one in self._rivals(finalists) if self.bench.processes(one) == count]
-        if not specs or count < 2:  # there was no time or no room for the second ones
-            return
-        build_s = self.bench.start_s + _AGAIN * self._longest_build_s(specs)
-        rounds_s = max(self._row_s * len(finalists), self._round_s(finalists, count + 1))
-        end_s = self.end_s - rounds_s
-        if self.now() + build_s <= end_s and self.bench.has_room_for_more(specs):
-            self.bench.open(specs, min(end_s, self.now() + _MOST_TIMES * build_s))
 
     def _measure(self, finalists: Sequence[str]) -> None:
         left_s = max(1.0, min(self.end_s - self.now(), _MOST_FINAL_S * len(finalists)))

@@ -42,6 +42,7 @@ LEAST_CALLS = 6  # of each process, until the first round has ended
 _HOPELESS = 4.0
 _AS_FAST = 1.5  # a row may be as fast as one whose first calls take this many times as long
 _DISTURBED = 2.0  # times as many while others are built, which tune on the same device
+_LAYERS_SHARE = 0.25  # of the time that is left, to compare the layers of a row with float64
 # The least difference that is assumed between processes of the same code, as a standard deviation.
 LEAST_NOISE = 0.01
 
@@ -87,13 +88,13 @@ class Screening:
             specs: the configurations.
             left_s: seconds until it has to end.
         """
-        crowded = self._run_together(specs, left_s)
         end_s = self.now() + left_s
-        for spec in crowded:
-            self._run_with_room(spec, end_s - self.now())
+        for spec in self._run_together(specs, end_s):
+            self._run_with_room(spec, end_s)
 
-    def _run_together(self, specs: Sequence[str], left_s: float) -> list[str]:
+    def _run_together(self, specs: Sequence[str], end_s: float) -> list[str]:
         """Try configurations; gives those that did not fit in memory beside what is open."""
+        left_s = end_s - self.now()
         self.tell("preparing " + ", ".join(specs))
         limit_s = self.estimates.limit_s(specs, left_s - self.needed_s(len(specs)))
         # The second process of the reference shows how much processes differ.
@@ -103,10 +104,10 @@ class Screening:
         crowded = [spec for spec in specs if isinstance(errors.get(spec), OutOfMemoryError)]
         self._keep_failures({s: e for s, e in errors.items() if s in specs and s not in crowded},
                             limit_s)  # fmt: skip
-        self._judge_and_time([spec for spec in specs if spec not in errors])
+        self._judge_and_time([spec for spec in specs if spec not in errors], end_s)
         return crowded
 
-    def _run_with_room(self, spec: str, left_s: float) -> None:
+    def _run_with_room(self, spec: str, end_s: float) -> None:
         """Try what did not fit once more, with nothing open but what rounds need.
 
         What else can still win is prepared again when it is measured the next time.
@@ -115,7 +116,8 @@ class Screening:
         self.bench.close([one for one in self.race.racing if one not in needed])
         self.builds.end(self.builds.specs)
         self.tell(f"preparing {spec} again, with more memory")
-        limit_s = self.estimates.limit_s([spec], max(0.0, left_s - self.needed_s(1)))
+        left_s = max(0.0, end_s - self.now() - self.needed_s(1))
+        limit_s = self.estimates.limit_s([spec], left_s)
         errors = self.bench.open([spec], self.now() + limit_s, self.call_limits([spec], 1))
         if isinstance(error := errors.get(spec), OutOfMemoryError):
             beside = " and ".join(needed)
@@ -123,7 +125,7 @@ class Screening:
             self.race.keep(Trial(spec, FAILED, f"{reason}; {error.remedy}".rstrip("; ")))
             return
         self._keep_failures(errors, limit_s)
-        self._judge_and_time([spec] if spec not in errors else [])
+        self._judge_and_time([spec] if spec not in errors else [], end_s)
 
     def call_limits(self, specs: Sequence[str], together: int) -> dict[str, WarmCallLimit]:
         """How long a warm call may take: beyond it, a configuration is ended while it is opened.
@@ -153,13 +155,13 @@ class Screening:
             else:
                 self.race.keep(Trial(spec, FAILED, str(error)))
 
-    def _judge_and_time(self, specs: Sequence[str]) -> None:
+    def _judge_and_time(self, specs: Sequence[str], end_s: float) -> None:
         ready = [spec for spec in specs if self._can_win(spec)]
         if ready:
             self.tell("judging " + ", ".join(ready))
         with closing(self.judged(ready)) as judged:
             accurate = [spec for spec, found in judged if self._is_accurate(spec, found)]
-        self._find_layers(ready)
+        self._find_layers(ready, end_s)
         if accurate:
             self._time(accurate)
 
@@ -210,20 +212,24 @@ class Screening:
             self.race.drop(trial)
         return False
 
-    def _find_layers(self, judged: Iterable[str]) -> None:
+    def _find_layers(self, judged: Iterable[str], end_s: float) -> None:
         """Find the layers of inaccurate half rows that mixed rows keep in float32, and end them."""
         trials = (self.race.trials[spec] for spec in judged if _can_be_mixed(spec))
         inaccurate = [trial for trial in trials if trial.outcome == INACCURATE]
         for trial in inaccurate:
             if not self._has_fast_rival(trial.spec):
                 self.tell(f"comparing each layer of {trial.spec} with float64")
-                layers = tuple(self.bench.worst_layers(trial.spec))
-                self.race.keep(attrs.evolve(trial, error_layers=layers))
+                limit_s = _LAYERS_SHARE * max(0.0, end_s - self.now())
+                layers = self.bench.worst_layers(trial.spec, limit_s)
+                if layers is None:
+                    self.race.try_later(trial.spec, "there was no time to compare its layers")
+                else:
+                    self.race.keep(attrs.evolve(trial, error_layers=tuple(layers)))
         self.bench.close([trial.spec for trial in inaccurate])
 
     def _has_fast_rival(self, spec: str) -> bool:
         """Whether an accurate half row is as fast, by first calls: mixed rows would add casts."""
-        limit_s = _AS_FAST * self._item_s[spec]
+        limit_s = (_HOPELESS if self.builds.specs else _AS_FAST) * self._item_s[spec]
         return any(
             _is_half(trial.spec)
             and trial.is_accurate
