@@ -180,6 +180,20 @@ def test_a_row_whose_first_call_takes_far_too_long_is_ended_in_it(install):
         assert [*opened.replicas] == ["eager", "half"]
 
 
+def test_a_row_that_is_busy_for_too_long_is_ended():
+    workload = resolve(nn.Linear(8, 8), torch.ones(2, 8), device="cpu", seed=0)
+    with OpenRows.of(workload, None) as opened:
+        opened.open(rows("eager"), time.monotonic() + 60)
+        with opened.killed_at(time.monotonic() + 60, "eager") as late:
+            opened.replicas["eager"][0].block(3, 1, 1)
+        assert not late
+        begun_s = time.monotonic()
+        with opened.killed_at(begun_s + 0.5, "eager") as late, pytest.raises(WorkerError):
+            opened.replicas["eager"][0].block(10**8, 1, 1)
+        assert [*late] == ["eager"]
+        assert time.monotonic() - begun_s < 10
+
+
 def test_passes_are_planned_for_the_rows_that_are_still_to_come(monkeypatch):
     seen: list[list[str]] = []
     probed: list[dict[str, object]] = []
