@@ -155,10 +155,6 @@ class Race:
             self.racing.remove(trial.spec)
         self.close([trial.spec])
 
-    def try_later(self, spec: str, reason: str) -> None:
-        """Let a later run try a configuration again, of which not all could be found out."""
-        self.memory.keep(Trial(spec, NOT_FINISHED, reason))
-
     def give_up(self, spec: str, reason: str) -> None:
         """Keep that there was no time for a configuration."""
         self.keep(Trial(spec, NOT_FINISHED, reason))

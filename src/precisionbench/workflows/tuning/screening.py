@@ -59,6 +59,7 @@ class Screening:
         now: a clock, in seconds.
         tell: called with a description of each step.
         judging_s: the most seconds that judging took, for each time that the bench judges some.
+        lacks_layers: inaccurate configurations whose layers could not be compared in time.
     """
 
     bench: Bench
@@ -68,6 +69,7 @@ class Screening:
     now: Callable[[], float]
     tell: Callable[[str], object]
     judging_s: float = attrs.field(default=0.0, init=False)
+    lacks_layers: list[str] = attrs.field(factory=list, init=False)
     _item_s: dict[str, float] = attrs.field(factory=dict, init=False)  # by first calls
 
     def needed_s(self, count: int) -> float:
@@ -207,7 +209,7 @@ class Screening:
             return True
         trial = Trial(spec, INACCURATE, accuracy.reason, accuracy, build_s=build_s)
         if _can_be_mixed(spec):
-            self.race.keep(trial)  # it stays open until its layers are known
+            self.race.trials[spec] = trial  # it is kept, and ended, once its layers are known
         else:
             self.race.drop(trial)
         return False
@@ -221,10 +223,11 @@ class Screening:
                 self.tell(f"comparing each layer of {trial.spec} with float64")
                 limit_s = _LAYERS_SHARE * max(0.0, end_s - self.now())
                 layers = self.bench.worst_layers(trial.spec, limit_s)
-                if layers is None:
-                    self.race.try_later(trial.spec, "there was no time to compare its layers")
-                else:
-                    self.race.keep(attrs.evolve(trial, error_layers=tuple(layers)))
+                if layers is None:  # a later run tries it again
+                    self.lacks_layers.append(trial.spec)
+                    continue
+                trial = attrs.evolve(trial, error_layers=tuple(layers))
+            self.race.keep(trial)
         self.bench.close([trial.spec for trial in inaccurate])
 
     def _has_fast_rival(self, spec: str) -> bool:

@@ -413,7 +413,8 @@ class Search:
     def _finish(self) -> None:
         """Measure the finalists, with nothing else going on."""
         self.end_builds()
-        if any(trial.outcome == NOT_FINISHED for trial in self.trials.values()):
+        is_cut = any(trial.outcome == NOT_FINISHED for trial in self.trials.values())
+        if is_cut or self._screening.lacks_layers:
             self.ended_by = "budget"
         self._finals.run()
 
