@@ -11,7 +11,8 @@ from torch import nn
 
 from precisionbench.backends.base import cast_model
 from precisionbench.model.workload import resolve
-from precisionbench.probes.float64_reference import layer_outputs_in_float64
+from precisionbench.probes import float64_reference
+from precisionbench.probes.float64_reference import large_bytes_on, layer_outputs_in_float64
 from precisionbench.torchtools.cast_on_use import CastOnUse, cast_on_use
 
 WIDE = 256  # a square weight of this width is large enough to be cast on use
@@ -124,6 +125,16 @@ class ByAddress(nn.Linear):
     def forward(self, x):
         assert self.weight.data_ptr()
         return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "large_bytes"), [(None, 1 << 28), (4 << 30, 1 << 28), (128 << 30, 4 << 30)]
+)
+def test_what_is_large_depends_on_the_memory_that_a_gpu_has_free(
+    monkeypatch, free_bytes, large_bytes
+):
+    monkeypatch.setattr(float64_reference, "free_device_bytes", lambda _: free_bytes)
+    assert large_bytes_on(torch.device("cuda")) == large_bytes
 
 
 @pytest.mark.parametrize("kind", [Stateful, lambda: ByAddress(WIDE, WIDE)])

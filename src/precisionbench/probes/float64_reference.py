@@ -18,6 +18,7 @@ from precisionbench.model.inputs import may_index_items
 from precisionbench.model.workload import Workload
 from precisionbench.probes.layers import Forward, wrapped
 from precisionbench.results.evidence import LayerError
+from precisionbench.system.memory import free_device_bytes
 from precisionbench.torchtools.agreement import relative_l2, sum_of_squares
 from precisionbench.torchtools.cast_on_use import cast_on_use
 from precisionbench.torchtools.casts_within import (
@@ -38,6 +39,7 @@ ITEMS = 2
 _FIRST_ELEMENTS = 256
 _SAME_ERROR = 1e-6
 _LARGE_BYTES = 1 << 28  # of weights
+_SMALL_SHARE = 1 / 32  # of the memory that is free on a GPU: weights of which are not large
 _INPUT = " (input)"  # after the path of a layer whose input is compared as well
 
 
@@ -85,7 +87,7 @@ def needs_every_item(outputs: LayerOutputs) -> bool:
 
 
 def layer_outputs_in_float64(
-    workload: Workload, large_bytes: int = _LARGE_BYTES, *, every_item: bool = False
+    workload: Workload, large_bytes: int | None = None, *, every_item: bool = False
 ) -> LayerOutputs:
     """Every module's output, and the model's own under an empty path, computed in float64.
 
@@ -97,7 +99,8 @@ def layer_outputs_in_float64(
 
     Args:
         workload: of its batch two items are taken, or all where they depend on each other.
-        large_bytes: of weights; a model that has as many is cast one weight at a time.
+        large_bytes: of weights; a model that has as many is cast one weight at a time. None depends
+            on the memory that is free.
         every_item: take the whole batch in any case.
 
     Raises:
@@ -107,6 +110,8 @@ def layer_outputs_in_float64(
         raise PreparationError(f"torch is patched in this process ({patched[0]} and others)")
     outputs = _computed if every_item else _outputs
     model = workload.make_model()
+    if large_bytes is None:
+        large_bytes = large_bytes_on(workload.device)
     if sum(p.numel() * p.element_size() for p in model.parameters()) >= large_bytes:
         with contextlib.suppress(*FOREIGN_ERRORS):  # of code that writes to its weights, say
             return outputs(workload, cast_on_use(model, torch.float64, _cast_whole))
@@ -121,6 +126,16 @@ def layer_outputs_in_float64(
         raise exc from None
     wider = _with_wider_casts(workload, outputs) if casts.found else None
     return found if wider is None else wider
+
+
+def large_bytes_on(device: torch.device) -> int:
+    """Bytes of weights from which on a model is cast one weight at a time.
+
+    Args:
+        device: where the model runs.
+    """
+    free_bytes = free_device_bytes(device) or 0
+    return max(_LARGE_BYTES, int(_SMALL_SHARE * free_bytes))
 
 
 def _with_wider_casts(workload: Workload, outputs: Outputs) -> LayerOutputs | None:
