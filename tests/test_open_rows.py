@@ -180,17 +180,15 @@ def test_a_row_whose_first_call_takes_far_too_long_is_ended_in_it(install):
         assert [*opened.replicas] == ["eager", "half"]
 
 
-def test_a_row_that_is_busy_for_too_long_is_ended():
+def test_a_request_that_is_not_answered_in_time_ends_the_worker():
     workload = resolve(nn.Linear(8, 8), torch.ones(2, 8), device="cpu", seed=0)
     with OpenRows.of(workload, None) as opened:
         opened.open(rows("eager"), time.monotonic() + 60)
-        with opened.killed_at(time.monotonic() + 60, "eager") as late:
-            opened.replicas["eager"][0].block(3, 1, 1)
-        assert not late
-        begun_s = time.monotonic()
-        with opened.killed_at(begun_s + 0.5, "eager") as late, pytest.raises(WorkerError):
-            opened.replicas["eager"][0].block(10**8, 1, 1)
-        assert [*late] == ["eager"]
+        ask, begun_s = opened.replicas["eager"][0].ask, time.monotonic()
+        block = {"calls_per_sample": 1, "settle_calls": 1}
+        assert len(ask("block", begun_s + 60, samples=3, **block)) == 3
+        with pytest.raises(WorkerError, match="did not answer"):
+            ask("block", begun_s + 1, samples=10**8, **block)
         assert time.monotonic() - begun_s < 10
 
 

@@ -14,7 +14,12 @@ import attrs
 import pytest
 import torch
 
-from precisionbench.errors import ExecutionError, OutOfMemoryError, PrecisionBenchError
+from precisionbench.errors import (
+    ExecutionError,
+    OutOfMemoryError,
+    PrecisionBenchError,
+    WorkerError,
+)
 from precisionbench.measure.open_rows import LateError
 from precisionbench.results.evidence import LayerError
 from precisionbench.results.tuning import WITHIN
@@ -291,3 +296,33 @@ def test_what_is_judged_no_further_is_not_waited_for(tmp_path):
     judged.close()  # as an exception between two of them does
     assert bench.rows.stops == ["stop"]
     assert torch.get_num_threads() == before
+
+
+class Asked:
+    """A prepared worker that answers after some seconds, by a clock that is moved."""
+
+    def __init__(self, clock: list[float], seconds: float) -> None:
+        self.clock, self.seconds = clock, seconds
+
+    def ask(self, request: str, until_s: float, **arguments: str) -> list[LayerError]:
+        self.clock[0] += self.seconds
+        if "path" in arguments:
+            Path(arguments["path"]).write_text("cut off")
+        if self.clock[0] > until_s:
+            raise WorkerError("it did not answer in time", "wait")
+        return [LayerError("head", 1e-2, 1.0, 0, 1.0, 1e-4)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "limit_s", "found"),
+    [(1.0, 10.0, ["head"]), (6.0, 10.0, None), (20.0, 10.0, None), (1.0, 0.2, None)],
+)
+def test_layers_are_compared_within_a_limit(tmp_path, monkeypatch, seconds, limit_s, found):
+    clock = [0.0]
+    monkeypatch.setattr(bench_module.time, "monotonic", lambda: clock[0])
+    bench = begun(tmp_path, torch.abs)
+    bench.rows.replicas["half"] = [Asked(clock, seconds)]
+    assert bench.worst_layers("half", limit_s) == found
+    noted = "the layers of half could not be compared with float64 in time" in str(bench.notes)
+    assert noted == (found is None)
+    assert (bench.rows.pool.folder / "float64.pt").exists() == (found is not None)

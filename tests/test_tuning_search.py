@@ -187,6 +187,24 @@ def test_what_is_ready_before_others_are_built_gets_a_third_process_meanwhile():
     assert max(machine.opened.values()) == 3
 
 
+def test_nothing_is_built_beside_the_last_rounds():
+    slow = {"half:cuda_graph=true": Simulated(1.51e-3, build_s=4.0)}
+    for budget_s in (45.0, 50.0, 55.0, 60.0, 70.0, 80.0):
+        _, machine = searched({**TRUTHS, **slow}, budget_s=budget_s, ahead=2, most_processes=3)
+        assert not machine.begun
+        assert machine.built_beside[-1] == set()
+
+
+def test_what_is_built_meanwhile_does_not_wait_for_third_processes():
+    builds = {
+        "half:cuda_graph=true": Simulated(1.51e-3, build_s=4.0),
+        GRAPHED: Simulated(1.5e-3, build_s=5.0),
+        COMPILED: Simulated(9e-3, build_s=5.0),
+    }
+    search, _ = searched({**TRUTHS, **builds}, budget_s=36.0, ahead=2, most_processes=3)
+    assert {len(row.measurement.preparations) for row in search.data.results} == {3}
+
+
 def test_one_finalist_needs_no_further_processes():
     search, machine = searched(most_processes=3)
     assert [row.backend for row in search.data.results] == ["eager", GRAPHED]
@@ -254,12 +272,12 @@ def test_time_is_kept_for_what_the_last_rounds_measure():
     for passes in (True, False):
         told = []
         machine = SimulatedBench(CLOSE, ahead=2)
-        search = search_on(machine, SPACE, 60.0)
+        search = search_on(machine, SPACE, 36.0)
         search = attrs.evolve(search, final_passes=passes, tell=told.append)
         machine.open(["eager"], 1e9)
         search.run()
         left_s += [one.remaining_s for one in told if one.step.startswith("starting further")]
-    assert left_s[0] >= left_s[1]
+    assert left_s[0] > left_s[1]
 
 
 def test_a_failure_is_a_trial_with_its_reason():
@@ -451,11 +469,12 @@ def test_layers_that_take_too_long_to_compare_are_compared_by_the_next_run():
     inaccurate = {spec: Simulated(3e-3, error=0.2) for spec in ("half", "half:dtype=bfloat16")}
     truths = {**TRUTHS, **inaccurate, kept: Simulated(1e-3)}
     memory = SimulatedMemory()
-    first, machine = searched(truths, 120.0, known=memory, layers=["head"], layers_s=1e3)
+    first, machine = searched(truths, 240.0, known=memory, layers=["head"], layers_s=1e3)
     assert first.trials["half"].outcome == INACCURATE
     assert kept not in first.trials
+    assert NOT_FINISHED not in outcomes(first).values()
     assert first.ended_by == "budget"
-    assert machine.clock_s < 120.0
+    assert machine.clock_s < 240.0
     known = {trial.spec: trial for trial in memory.kept}
     assert "half" not in known
     second, _ = searched(truths, known=SimulatedMemory(known), layers=["head"])
@@ -469,6 +488,19 @@ def test_beside_builds_an_accurate_half_row_counts_although_its_first_calls_are_
     assert machine.observed == []
     _, machine = searched({**TRUTHS, **slow})
     assert machine.observed == [wide]
+
+
+def test_layers_are_not_compared_where_an_earlier_run_shows_a_fast_half_row():
+    wide = "half:dtype=bfloat16"
+    slow = {"half": Simulated(3e-3, first_calls_s=9e-3), wide: Simulated(3e-3, error=0.2)}
+    memory = SimulatedMemory()
+    first, machine = searched({**TRUTHS, **slow}, 240.0, known=memory, layers_s=1e3)
+    assert machine.observed == [wide]
+    assert first.ended_by == "finished"  # half was timed by then, and is as fast
+    known = {trial.spec: trial for trial in memory.kept if trial.spec != wide}
+    second, machine = searched({**TRUTHS, **slow}, known=SimulatedMemory(known))
+    assert machine.observed == []
+    assert second.trials[wide].outcome == INACCURATE
 
 
 @attrs.define

@@ -155,7 +155,7 @@ def choose(data: ComparisonData, accurate: Collection[str]) -> tuple[str, str]:
     """The fastest accurate configuration, or the simplest of those that are equally fast.
 
     One of these that is more than 5 % slower by its estimate is not chosen for being simpler. The
-    reference is left only for what is at least 1 % faster, by an interval that excludes 1.
+    reference is left only for what is faster by its verdict, and by at least 1 %.
 
     Args:
         data: the final rounds.
@@ -178,8 +178,11 @@ def choose(data: ComparisonData, accurate: Collection[str]) -> tuple[str, str]:
     equal = (name for name in slower if not is_different(speedup_over(data, fastest, name)))
     tied = [fastest, *equal]
     if len(tied) > 1:
-        return _simplest(data, tied)
-    return fastest, _winner(data, fastest, [*slower, data.reference] if has_reference else slower)
+        best, why = _simplest(data, tied)
+    else:
+        best = fastest
+        why = _winner(data, best, [*slower, data.reference] if has_reference else slower)
+    return best, why + _passed_over(data, best, [name for name in others if name not in able])
 
 
 def _is_worthwhile(data: ComparisonData, name: str) -> bool:
@@ -212,40 +215,53 @@ def _simplest(data: ComparisonData, tied: Sequence[str]) -> tuple[str, str]:
     ranks: Mapping[str, tuple[int, int, int]] = {
         name: (*simplicity(name)[:2], place) for place, name in enumerate(tied)
     }
-    close = [name for name in tied if _given_up(data, tied[0], name) <= _MOST_GIVEN_UP]
+    close = [name for name in tied if _given_up(data, tied, name) <= _MOST_GIVEN_UP] or tied[:1]
     best, simplest = (min(names, key=ranks.__getitem__) for names in (close, tied))
     is_simplest = ranks[best][:2] == ranks[simplest][:2]
     others = [name for name in (tied if is_simplest else close) if name != best]
     if not others:
-        return best, _faster_by_estimate(data, best, simplest)
+        return best, _faster_by_estimate(data, best, simplest, tied)
     found = speedup_over(data, best, others[0])
     listed = some(others) if len(others) > 1 else others[0]
     return best, (
-        f"{best} and {listed} are equally fast{per_item(data, best, others[0])} "
+        f"{best} and {listed} are equally fast{per_item(data, best, *others)} "
         f"within the intervals "
         f"({others[0]}: {_number(found.value)}x, {span(found.interval, _number)}); "
         f"{best} {_why_simpler(ranks[best], [ranks[name] for name in others])}"
-        f"{'' if is_simplest else _too_slow(simplest, tied[0])}"
+        f"{'' if is_simplest else _too_slow(data, simplest, tied)}"
     )
 
 
-def _given_up(data: ComparisonData, fastest: str, name: str) -> float:
-    """The share of the fastest configuration's speed that another one does not have."""
-    return 0.0 if name == fastest else 1 - speedup_over(data, fastest, name).value
+def _given_up(data: ComparisonData, tied: Sequence[str], name: str) -> float:
+    """The largest share of the speed of another configuration that one does not have."""
+    return 1 - min(speedup_over(data, other, name).value for other in tied if other != name)
 
 
-def _faster_by_estimate(data: ComparisonData, best: str, simplest: str) -> str:
+def _faster_by_estimate(data: ComparisonData, best: str, simplest: str, tied: Sequence[str]) -> str:
     found = speedup_over(data, simplest, best)
+    doubt = "" if is_different(found) else ", which is inconclusive"
     return (
         f"{best} is {ratio_text(found.interval)} as fast{per_item(data, best, simplest)} as "
-        f"{simplest}, which is inconclusive{_too_slow(simplest, best)}"
+        f"{simplest}{doubt}{_too_slow(data, simplest, tied)}"
     )
 
 
-def _too_slow(simplest: str, fastest: str) -> str:
+def _too_slow(data: ComparisonData, simplest: str, tied: Sequence[str]) -> str:
     """Why the simplest of several that may be equally fast is not chosen."""
-    slower = f"more than {_MOST_GIVEN_UP:.0%} slower than {fastest}"
+    others = [name for name in tied if name != simplest]
+    faster = max(others, key=lambda name: speedup_over(data, simplest, name).value)
+    slower = f"more than {_MOST_GIVEN_UP:.0%} slower than {faster}"
     return f"; {simplest} is simpler, but by the estimate {slower}"
+
+
+def _passed_over(data: ComparisonData, best: str, uncertain: Sequence[str]) -> str:
+    """Why a configuration with a better estimate is not chosen; empty where there is none."""
+    faster = [name for name in uncertain if speedup_over(data, best, name).value > 1]
+    if not faster:
+        return ""
+    return (
+        f"; {faster[0]} is faster by its estimate, but not certainly faster than {data.reference}"
+    )
 
 
 def _why_simpler(best: tuple[int, int, int], others: Sequence[tuple[int, int, int]]) -> str:
@@ -267,15 +283,14 @@ def _winner(data: ComparisonData, best: str, others: Sequence[str]) -> str:
     return f"{best} is {ratio_text(found.interval)} {as_fast}{_doubt(found)}"
 
 
-def per_item(data: ComparisonData, one: str, other: str) -> str:
+def per_item(data: ComparisonData, *names: str) -> str:
     """` per item` for configurations of different batch sizes; else empty.
 
     Args:
         data: the final rounds.
-        one: spec of a configuration.
-        other: spec of another one.
+        names: specs of the configurations.
     """
-    sizes = {row.batch_size for row in data.results if row.backend in (one, other)}
+    sizes = {row.batch_size for row in data.results if row.backend in names}
     return " per item" * (len(sizes) > 1)
 
 

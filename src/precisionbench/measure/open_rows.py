@@ -297,21 +297,6 @@ class OpenRows:
         header.update(shared_cores=run.shared_cores)
         return comparison_data(header, rows, run.collector)
 
-    @contextlib.contextmanager
-    def killed_at(self, end_s: float, name: str) -> Iterator[Collection[str]]:
-        """Kill the workers of a row that are busy at a time; what they are asked then fails.
-
-        Args:
-            end_s: the time, in seconds of `time.monotonic`.
-            name: of the row, which is open.
-
-        Yields:
-            Its name, once they were killed.
-        """
-        workers = [prepared.worker for prepared in self.replicas[name]]
-        with _killed_at(end_s, {name: workers}) as late:
-            yield late
-
     def _end_begun(self, names: Iterable[str]) -> None:
         for name in names:
             if worker := self._begun.pop(name, None):

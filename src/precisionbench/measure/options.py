@@ -136,7 +136,9 @@ def _check_inline(options: Options, _: object, sessions: int) -> None:
 
 
 def _check_passes(_: object, __: object, passes: Any) -> None:
-    if isinstance(passes, bool) or (isinstance(passes, tuple) and {*passes} <= {*PASSES}):
+    if isinstance(passes, bool) or (
+        isinstance(passes, tuple) and all(name in PASSES for name in passes)
+    ):
         return
     raise SpecError(f"passes is {passes!r}", f"give True, False, or a tuple of {', '.join(PASSES)}")
 

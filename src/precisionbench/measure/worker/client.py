@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -73,11 +75,13 @@ class WorkerBackend:
         self.opening: Opening = REQUESTS["open"].decoded(answer)
         self._closing = Closing()
 
-    def ask(self, request: str, **arguments: Any) -> Any:
+    def ask(self, request: str, until_s: float = math.inf, /, **arguments: Any) -> Any:
         """Send a request and wait for its result.
 
         Args:
             request: a key of `protocol.REQUESTS`.
+            until_s: when it has to be answered, in seconds of `time.monotonic`; then the worker is
+                killed.
             **arguments: JSON values.
 
         Raises:
@@ -86,6 +90,7 @@ class WorkerBackend:
         """
         known = REQUESTS[request]
         limit_s = known.limit_s(self.opening.call_s, arguments)
+        limit_s = min(limit_s, max(0.0, until_s - time.monotonic()))
         return known.decoded(self.worker.ask(request, limit_s, **arguments))
 
     block = _asked(PreparedBackend.block)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -36,6 +35,7 @@ from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, MetricJu
 from precisionbench.workflows.tuning.calibration import CalibrationBatches
 
 _LEAST_START_S = 1.0
+_LEAST_LAYERS_S = 1.0  # with less time layers are not compared with float64
 _REFERENCE_SHARE = 0.05  # of the time that is left, to judge a configuration by a metric
 _LEAST_BATCHES = 8  # of the user's data, however long they take
 _JUDGED_BYTES = 2**31  # of float64 outputs with which others are compared at the same time
@@ -131,7 +131,7 @@ class Bench(Protocol):
     def worst_layers(self, spec: str, limit_s: float) -> Sequence[str] | None:
         """Paths of the layers of an open configuration that add most error, the worst first.
 
-        None where this takes longer than some seconds; the configuration is then ended.
+        None where this takes longer than `limit_s`; the configuration is then ended.
         """
         ...
 
@@ -377,25 +377,26 @@ class WorkerBench:
 
     def worst_layers(self, spec: str, limit_s: float) -> Sequence[str] | None:
         """Layers by the error that they add; none where that cannot be observed; see `Bench`."""
-        with self.rows.killed_at(time.monotonic() + limit_s, spec) as late:
-            found = self._worst_layers(spec)
-        if late and not found:
+        found = None
+        if limit_s >= _LEAST_LAYERS_S:
+            found = self._worst_layers(spec, time.monotonic() + limit_s)
+        if found is None:
             self.notes.append(
-                f"comparing the layers of {spec} with float64 was ended after {limit_s:.0f} s, so "
-                "rows that keep some of them in float32 were not tried; use a larger budget_s "
-                "(--budget)"
+                f"the layers of {spec} could not be compared with float64 in time ({limit_s:.0f} "
+                "s), so rows that keep some of them in float32 were not tried; use a larger "
+                "budget_s (--budget)"
             )
-            return None
         return found
 
-    def _worst_layers(self, spec: str) -> list[str]:
-        prepared = self.rows.replicas[spec][0]
-        path = str(self.rows.pool.folder / "float64.pt")
-        with contextlib.suppress(*FOREIGN_ERRORS):
-            if not Path(path).exists():
-                prepared.write_float64_reference(path)
-            return _worst_layers(prepared.layer_errors(path))
-        return []
+    def _worst_layers(self, spec: str, end_s: float) -> list[str] | None:
+        ask, path = self.rows.replicas[spec][0].ask, self.rows.pool.folder / "float64.pt"
+        try:
+            if not path.exists():
+                ask("write_float64_reference", end_s, path=str(path))
+            return _worst_layers(ask("layer_errors", end_s, float64_path=str(path)))
+        except FOREIGN_ERRORS:
+            path.unlink(missing_ok=True)  # it can be cut off
+            return None if time.monotonic() >= end_s else []
 
     def has_room_for_more(self, specs: Sequence[str]) -> bool:
         """Whether there may be one more of each, `compare`'s number at most; see `Bench`."""

@@ -149,7 +149,9 @@ class Finals:
         errors = self._open_twice(quick, end_s)
         rivals = [spec for spec in self._rivals(finalists) if spec in quick]
         self._open_more(rivals, finalists, built_s, beside=slow)
-        return errors | self._open_twice(slow, end_s)
+        failed = self.bench.open(slow, end_s)  # what is not ready by then is ended
+        lost = {spec: error.reason for spec, error in failed.items()}
+        return errors | {spec: why for spec, why in lost.items() if not self.bench.processes(spec)}
 
     def _to_build_ahead(self, finalists: Sequence[str]) -> list[str]:
         """Those that build long, where several that build fast may be the fastest meanwhile."""

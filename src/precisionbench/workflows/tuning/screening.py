@@ -237,9 +237,22 @@ class Screening:
             _is_half(trial.spec)
             and trial.is_accurate
             and trial.outcome != FAILED
-            and self._item_s.get(trial.spec, math.inf) <= limit_s
+            and self._known_item_s(trial.spec) <= limit_s
             for trial in self.race.trials.values()
         )
+
+    def _known_item_s(self, spec: str) -> float:
+        """Seconds of an item, as it was timed, now or in an earlier run, or else by first calls."""
+        if spec in self.race.speeds:
+            return self.bench.item_s(self.race.reference) / self.race.speed(spec).value
+        return self._item_s.get(spec, math.inf)
+
+    def still_lacks_layers(self) -> bool:
+        """Whether rows with layers in float32 could not be tried, and may still be the fastest."""
+        for spec in [spec for spec in self.lacks_layers if self._has_fast_rival(spec)]:
+            self.race.keep(self.race.trials[spec])
+            self.lacks_layers.remove(spec)
+        return bool(self.lacks_layers)
 
     def _known_accuracy(self, spec: str) -> Accuracy | None:
         """At another batch size it is that of the same row at the given one."""

@@ -414,7 +414,7 @@ class Search:
         """Measure the finalists, with nothing else going on."""
         self.end_builds()
         is_cut = any(trial.outcome == NOT_FINISHED for trial in self.trials.values())
-        if is_cut or self._screening.lacks_layers:
+        if self._screening.still_lacks_layers() or is_cut:
             self.ended_by = "budget"
         self._finals.run()
 
