@@ -234,7 +234,13 @@ def _simplest(data: ComparisonData, tied: Sequence[str]) -> tuple[str, str]:
 
 def _given_up(data: ComparisonData, tied: Sequence[str], name: str) -> float:
     """The largest share of the speed of another configuration that one does not have."""
-    return 1 - min(speedup_over(data, other, name).value for other in tied if other != name)
+    return 1 - speedup_over(data, _fastest_beside(data, tied, name), name).value
+
+
+def _fastest_beside(data: ComparisonData, tied: Sequence[str], name: str) -> str:
+    """The configuration that one is slowest over, by the estimate of their ratio."""
+    others = [other for other in tied if other != name]
+    return min(others, key=lambda other: speedup_over(data, other, name).value)
 
 
 def _faster_by_estimate(data: ComparisonData, best: str, simplest: str, tied: Sequence[str]) -> str:
@@ -248,9 +254,7 @@ def _faster_by_estimate(data: ComparisonData, best: str, simplest: str, tied: Se
 
 def _too_slow(data: ComparisonData, simplest: str, tied: Sequence[str]) -> str:
     """Why the simplest of several that may be equally fast is not chosen."""
-    others = [name for name in tied if name != simplest]
-    faster = max(others, key=lambda name: speedup_over(data, simplest, name).value)
-    slower = f"more than {_MOST_GIVEN_UP:.0%} slower than {faster}"
+    slower = f"more than {_MOST_GIVEN_UP:.0%} slower than {_fastest_beside(data, tied, simplest)}"
     return f"; {simplest} is simpler, but by the estimate {slower}"
 
 

@@ -269,8 +269,8 @@ def read_text(path: str | os.PathLike[str], remedy: str = _OURS) -> tuple[str, s
         text = bounded_reading.read_text(file, _MOST_BYTES)
     except FileNotFoundError as exc:
         near = [entry.name for entry in file.parent.glob("*.json")]
-        remedy = did_you_mean(file.name, near) if near else "check the path"
-        raise ResultFormatError(f"there is no file {quoted(file)}", remedy) from exc
+        similar = did_you_mean(file.name, near) if near else "check the path"
+        raise ResultFormatError(f"there is no file {quoted(file)}", similar) from exc
     except (OSError, ValueError) as exc:
         raise ResultFormatError(
             f"{quoted(file)} cannot be read as text ({why_unreadable(exc)})", remedy

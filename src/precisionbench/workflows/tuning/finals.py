@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import attrs
 
 from precisionbench.analysis.speedups import per_item_ratio
+from precisionbench.errors import PrecisionBenchError
 from precisionbench.measure.options import Options
 from precisionbench.results import ComparisonData
 from precisionbench.results.tuning import FAILED
@@ -144,35 +145,37 @@ class Finals:
         if not slow:
             return self._open_twice(finalists, end_s)
         self.bench.build_ahead(slow, {})
-        built_s = self.now() + self.bench.start_s + max(map(self._again_s, slow))
+        built_s = self.now() + self._once_more_s(slow)
         quick = [spec for spec in finalists if spec not in slow]
         errors = self._open_twice(quick, end_s)
         rivals = [spec for spec in self._rivals(finalists) if spec in quick]
         self._open_more(rivals, finalists, built_s, beside=slow)
-        failed = self.bench.open(slow, end_s)  # what is not ready by then is ended
-        lost = {spec: error.reason for spec, error in failed.items()}
-        return errors | {spec: why for spec, why in lost.items() if not self.bench.processes(spec)}
+        return errors | self._without_process(self.bench.open(slow, end_s))  # ends what is late
 
     def _to_build_ahead(self, finalists: Sequence[str]) -> list[str]:
         """Those that build long, where several that build fast may be the fastest meanwhile."""
         if not all(map(self.bench.processes, finalists)):  # memory is scarce
             return []
         alone = [spec for spec in finalists if self.bench.processes(spec) == 1]
-        slow = [spec for spec in alone if self._again_s(spec) > self.bench.start_s]
+        slow = [s for s in alone if _AGAIN * self._longest_build_s([s]) > self.bench.start_s]
         quick = [spec for spec in self._rivals(finalists) if spec not in slow]
         has_rival = any(spec != self.race.reference for spec in quick)
         return slow if has_rival and len(slow) <= self.bench.ahead else []
 
     def _open_twice(self, specs: Sequence[str], end_s: float) -> dict[str, str]:
         """Prepare two processes of each configuration; gives why some have none."""
-        errors: dict[str, str] = {}
+        errors: dict[str, PrecisionBenchError] = {}
         is_late = self.now() >= end_s  # to start a further process and end it at once takes time
         for count in (1,) if is_late else (1, 2):
             lacking = [spec for spec in specs if self.bench.processes(spec) < count]
             if lacking:
-                found = self.bench.open(lacking, end_s)
-                errors |= {spec: error.reason for spec, error in found.items()}
-        return {spec: why for spec, why in errors.items() if not self.bench.processes(spec)}
+                errors |= self.bench.open(lacking, end_s)
+        return self._without_process(errors)
+
+    def _without_process(self, errors: Mapping[str, PrecisionBenchError]) -> dict[str, str]:
+        """Why configurations have no process, of those that failed to get one more."""
+        failed = (spec for spec in errors if not self.bench.processes(spec))
+        return {spec: errors[spec].reason for spec in failed}
 
     def _open_further(self, finalists: Sequence[str]) -> None:
         """Prepare third processes of those that have two, where several may be the fastest."""
@@ -198,7 +201,7 @@ class Finals:
         """
         if not specs or min(map(self.bench.processes, specs)) < 2:
             return
-        build_s = self.bench.start_s + max(map(self._again_s, specs))
+        build_s = self._once_more_s(specs)
         processes = 1 + max(map(self.bench.processes, finalists))
         rounds_s = max(self._row_s * len(finalists), self._round_s(finalists, processes))
         end_s = min(until_s, self.end_s - rounds_s)
@@ -212,9 +215,9 @@ class Finals:
         close = [spec for spec in others if self.race.speed(spec).value >= fast]
         return [self.race.reference, *close] if len(close) > 1 else []
 
-    def _again_s(self, spec: str) -> float:
-        """About how many seconds it takes to build a configuration once more."""
-        return _AGAIN * (self.race.trials[spec].build_s or 0.0)
+    def _once_more_s(self, specs: Iterable[str]) -> float:
+        """About how many seconds one more process of each takes, side by side."""
+        return self.bench.start_s + _AGAIN * self._longest_build_s(specs)
 
     def _measure(self, finalists: Sequence[str]) -> None:
         left_s = max(1.0, min(self.end_s - self.now(), _MOST_FINAL_S * len(finalists)))
