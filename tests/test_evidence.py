@@ -280,6 +280,24 @@ def test_errors_are_right_where_tensor_cpu_is_patched_to_cast(cnn, images, monke
     assert all(error.relative_l2 < 1e-5 for error in found)
 
 
+def test_the_samples_of_all_layers_are_read_at_once(monkeypatch):
+    """Each read from a GPU waits for the other processes that use it."""
+    read, to = [], torch.Tensor.to
+
+    def reading(self, *args):
+        read.append(args)
+        return to(self, *args)
+
+    monkeypatch.setattr(torch.Tensor, "to", reading)
+    model, x = nn.Sequential(*[nn.Linear(8, 8) for _ in range(5)]), torch.rand(4, 8)
+    with torch.no_grad():
+        found = layer_outputs(lambda: model(x), model, 4)
+        assert read == [(torch.device("cpu"),)]
+        assert torch.equal(found["4"].values.reshape(2, 8), model(x)[:2].double())
+        assert found["4"].max_abs == float(model(x).abs().max())
+    assert torch.equal(found["0 (input)"].first, x[0].double())
+
+
 def test_an_overflow_is_counted_in_the_layer_where_it_begins():
     model = nn.Sequential(nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False))
     for part in model:

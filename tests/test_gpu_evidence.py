@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
@@ -16,6 +17,7 @@ import precisionbench as pb
 from precisionbench.diagnosis.facts import facts_of
 from precisionbench.diagnosis.findings import FindingStatus, MadeExperiments
 from precisionbench.measure.rows import plan
+from precisionbench.probes.float64_reference import layer_outputs
 from precisionbench.results import Block, ComparisonData
 from precisionbench.workflows.experiment_runs import OPTIONS
 
@@ -35,6 +37,22 @@ def convolutions(channels: int, groups: int = 1, size: int = 56, batch: int = 64
 def products(width: int = 4096):
     parts = [nn.Linear(width, width, bias=False) for _ in range(3)]
     return nn.Sequential(*parts), torch.randn(width, width)
+
+
+def test_comparing_layers_waits_for_the_gpu_once_however_many_there_are():
+    """Beside builds of other processes, BERT-base had 1760 of them in each of four calls."""
+    model, x = nn.Sequential(*[nn.Linear(64, 64) for _ in range(50)]).cuda(), torch.rand(4, 64)
+    on_gpu = x.cuda()
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = layer_outputs(lambda: model(on_gpu), model, 4)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    waits = [one for one in caught if "synchronizing CUDA operation" in str(one.message)]
+    assert len(found) == 101
+    assert len(waits) <= 2
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -64,6 +64,39 @@ class LayerOutput:
     nonfinite_in_all: int
     first: torch.Tensor
     step: int
+
+
+@attrs.frozen
+class _Sample:
+    """A sample of a layer's output where the model runs.
+
+    Attributes:
+        shape: as in `LayerOutput`, and so is `step`.
+        parts: one-dimensional tensors in float64: what `LayerOutput` has of `values` and `first`,
+            and one element each for `max_abs`, `nonfinite_count` and `nonfinite_in_all`.
+        step: as in `LayerOutput`.
+    """
+
+    shape: tuple[int, ...]
+    parts: tuple[torch.Tensor, ...]
+    step: int
+
+    def read(self, parts: Iterable[torch.Tensor]) -> LayerOutput:
+        """The sample on the host.
+
+        Args:
+            parts: on the host, in the order of `self.parts`.
+        """
+        values, first, largest, nonfinite, nonfinite_in_all = parts
+        return LayerOutput(
+            self.shape,
+            values,
+            float(largest),
+            int(nonfinite),
+            int(nonfinite_in_all),
+            first,
+            self.step,
+        )
 
 
 LayerOutputs = Mapping[str, LayerOutput]
@@ -199,7 +232,7 @@ def layer_outputs(
         batch: the first dimension of a tensor that holds more items than are compared.
         like: outputs to compare them with: others are passed over, and the same elements are taken.
     """
-    found: dict[str, tuple[Any, ...]] = {}
+    found: dict[str, _Sample] = {}
     most = _samples_each(module)
 
     def sample(path: str, output: Any) -> None:
@@ -225,7 +258,7 @@ def layer_outputs(
         output = call()
     found.pop("", None)  # a plugin's call may do more than its module
     sample("", output)
-    return {path: _layer_output(*parts) for path, parts in found.items()}
+    return _on_host(found)
 
 
 def _samples_each(module: nn.Module | None) -> int:
@@ -235,7 +268,7 @@ def _samples_each(module: nn.Module | None) -> int:
 
 
 def _sample(
-    found: dict[str, tuple[Any, ...]],
+    found: dict[str, _Sample],
     path: str,
     output: Any,
     batch: int | None,
@@ -259,36 +292,29 @@ def _sample(
     step = step_for(flat.numel())
     items = tensor.shape[0] if tensor.dim() else 1
     first = flat[: min(_FIRST_ELEMENTS, flat.numel() // items)].double().clone()
-    found[path] = (
-        tuple(tensor.shape),
-        flat[::step].double().clone(),
-        largest,
-        nonfinite,
-        nonfinite_in_all,
-        first,
-        step,
-    )
+    scalars = (one.double().reshape(1) for one in (largest, nonfinite, nonfinite_in_all))
+    parts = (flat[::step].double().clone(), first, *scalars)
+    found[path] = _Sample(tuple(tensor.shape), parts, step)
 
 
-def _layer_output(
-    shape: tuple[int, ...],
-    values: Any,
-    largest: Any,
-    nonfinite: Any,
-    nonfinite_in_all: Any,
-    first: Any,
-    step: int,
-) -> LayerOutput:
+def _on_host(samples: Mapping[str, _Sample]) -> LayerOutputs:
+    """Read the samples of all layers, with one transfer from each device.
+
+    A transfer from a GPU waits for the time slices of the other processes that use it.
+
+    Args:
+        samples: by the paths of their layers.
+    """
     host = torch.device("cpu")  # Apex O1 makes .cpu() cast to float32
-    return LayerOutput(
-        shape,
-        values.to(host),
-        float(largest),
-        int(nonfinite),
-        int(nonfinite_in_all),
-        first.to(host),
-        step,
-    )
+    parts = [part for sample in samples.values() for part in sample.parts]
+    read: dict[torch.device, Iterator[torch.Tensor]] = {}
+    for device in {part.device for part in parts}:
+        own = [part for part in parts if part.device == device]
+        read[device] = iter(torch.cat(own).to(host).split([part.numel() for part in own]))
+    return {
+        path: sample.read([next(read[part.device]) for part in sample.parts])
+        for path, sample in samples.items()
+    }
 
 
 def layer_errors(
