@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +210,7 @@ class FinishedRow:
         return self.replicas[-1]
 
     @property
-    def spare(self) -> Sequence[Any]:  # as `replicas`
+    def spare(self) -> Sequence[PreparedBackend]:
         """A replica that is not profiled, where there is one: preferably without the passes."""
         return [one for one in self.replicas[-2:-1] if not self._is_lost(one)]
 
@@ -305,20 +305,12 @@ def profile_rows(
     for model, reference in references.items():
         own = [part for row, part in whole if row.model == model]
         spare = [prepared for part in reversed(own) for prepared in part.spare]
-        reference.write((p.profiled for p in own if p.is_ready_to_profile()), _on_all_cores(spare))
+        reference.write((p.profiled for p in own if p.is_ready_to_profile()), spare)
     for row, part in whole:
         if stop_requested():
             return
         collector.report_row(row, "examining")
         part.profile(references[row.model])
-
-
-def _on_all_cores(replicas: Iterable[WorkerBackend]) -> Iterator[WorkerBackend]:
-    """Replicas, each of which may use all cores once it is asked: casting uses many threads."""
-    for prepared in replicas:
-        with contextlib.suppress(*FOREIGN_ERRORS):  # it is only slower then
-            prepared.worker.set_cpu_affinity(cpu_affinity.usable_cores())
-        yield prepared
 
 
 def close(parts: Sequence[FinishedRow]) -> None:
