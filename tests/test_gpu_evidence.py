@@ -43,13 +43,13 @@ def test_comparing_layers_waits_for_the_gpu_once_however_many_there_are():
     """Beside builds of other processes, BERT-base had 1760 of them in each of four calls."""
     model, x = nn.Sequential(*[nn.Linear(64, 64) for _ in range(50)]).cuda(), torch.rand(4, 64)
     on_gpu = x.cuda()
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+    with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
             found = layer_outputs(lambda: model(on_gpu), model, 4)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
     waits = [one for one in caught if "synchronizing CUDA operation" in str(one.message)]
     assert len(found) == 101
     assert len(waits) <= 2

@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,13 +22,9 @@ import precisionbench as pb
 from precisionbench.backends import Backend
 from precisionbench.backends.eager import Eager
 from precisionbench.errors import SpecError
-from precisionbench.measure.open_rows import OpenRows
-from precisionbench.measure.options import Options
-from precisionbench.measure.rows import plan
 from precisionbench.measure.worker.first_calls import warm_up
 from precisionbench.measure.worker.local import InlineLauncher
 from precisionbench.model.workload import resolve
-from precisionbench.results import ComparisonData
 from precisionbench.system import cpu_affinity
 from precisionbench.torchtools.timer import Timer
 from test_timer import FakeClock
@@ -98,49 +93,6 @@ def test_workers_share_cores_once_they_are_prepared(tmp_path, shared):
         assert last <= set(mine)
         assert len(last) == (shared or len(mine))
     assert sorted(os.sched_getaffinity(0)) == mine
-
-
-@contextlib.contextmanager
-def open_row(file: Path) -> Iterator[OpenRows]:
-    """One open row that records its cores, of a run that shares one core."""
-    recorded = attrs.evolve(plan(["eager"], "eager")[0][0], backend=RecordsCores(str(file)))
-    workload = resolve(nn.Linear(8, 8), torch.rand(2, 8), device="cpu", seed=0)
-    with OpenRows.of(workload, None) as opened:
-        opened.system = attrs.evolve(opened.system, default_shared_cores=lambda _: 1)
-        assert not opened.open([recorded], time.monotonic() + 60)
-        yield opened
-
-
-def measured_once(opened: OpenRows) -> ComparisonData:
-    """A short measurement of the open row."""
-    options = Options.of("quick", replicas=1, budget_s=0.2, evidence=False, passes=False)
-    return opened.measure(["eager"], "eager", options)
-
-
-def test_rows_that_stay_open_share_cores_only_while_they_are_measured(tmp_path):
-    mine, file = os.sched_getaffinity(0), tmp_path / "cores"
-    with open_row(file) as opened:
-        pid = opened.replicas["eager"][0].worker.pid
-        for _ in range(2):
-            # Now it is judged, with all cores, and may compute in float64 there.
-            threads = Path(f"/proc/{pid}/task").iterdir()
-            assert all(os.sched_getaffinity(int(one.name)) == mine for one in threads)
-            assert measured_once(opened).shared_cores == 1
-            (calls,) = cores_of(file).values()
-            assert len(json.loads(calls[-1])) == 1
-        assert os.sched_getaffinity(pid) == mine
-
-
-def test_rows_that_stay_open_and_compute_on_several_cores_keep_all_of_them(tmp_path):
-    file = tmp_path / "cores"
-    with open_row(file) as opened:
-        (prepared,) = opened.replicas["eager"]
-        prepared.opening = attrs.evolve(prepared.opening, cores_busy=3.4)
-        found = measured_once(opened)
-    assert found.shared_cores is None
-    assert "calls of eager use 3.4 CPU cores" in " ".join(found.notes)
-    (calls,) = cores_of(file).values()
-    assert set(calls) == {str(sorted(os.sched_getaffinity(0)))}
 
 
 @pytest.mark.parametrize(

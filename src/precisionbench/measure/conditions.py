@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import torch
 
-from precisionbench.errors import FOREIGN_ERRORS
 from precisionbench.measure.guard import warned
 from precisionbench.measure.monitor import Monitor
 from precisionbench.measure.run import Run
@@ -54,30 +52,6 @@ def share_cores(run: Run, replicas: Iterable[WorkerBackend], warn: Callable[[str
     for prepared in replicas:
         with warned(warn, "it could not be pinned to the shared cores"):
             prepared.worker.set_cpu_affinity(measured_cores(run))
-
-
-@contextlib.contextmanager
-def sharing_cores(run: Run, row_states: Sequence[RowState]) -> Iterator[None]:
-    """Pin workers to shared cores while they are measured, and give them all cores again.
-
-    Between two measurements they copy, cast and compare tensors on the CPU. On few cores that is
-    slow: torch keeps one thread for each core that it found when it was loaded, and these wait for
-    each other (docs/between-processes.md).
-
-    Args:
-        run: says how many cores they share.
-        row_states: of the rows that are measured.
-    """
-    leave_all_cores_to_busy_calls(run, row_states)
-    for row_state in row_states:
-        share_cores(run, row_state.replicas, row_state.warnings.append)
-    try:
-        yield
-    finally:
-        if run.shared_cores is not None:
-            for prepared in (one for row_state in row_states for one in row_state.replicas):
-                with contextlib.suppress(*FOREIGN_ERRORS):  # it is only slower then
-                    prepared.worker.set_cpu_affinity(cpu_affinity.usable_cores())
 
 
 def measured_cores(run: Run) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from precisionbench.errors import (
 )
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.compare import comparison_data, exclusive, header_of
-from precisionbench.measure.conditions import measured_cores, sharing_cores
+from precisionbench.measure.conditions import measured_cores, share_cores
 from precisionbench.measure.kept import measure_rows
 from precisionbench.measure.options import Options
 from precisionbench.measure.planning import Plan
@@ -215,6 +215,7 @@ class OpenRows:
                 worker.wait_until_loaded()
             states = open_replicas(run, workers, 0)
             for name, state in states.items():
+                share_cores(run, state.replicas, state.warnings.append)
                 self.replicas.setdefault(name, []).extend(state.replicas)
         self._rows |= {row.name: row for row in rows if row.name in states}
         return _errors(run.collector, late)
@@ -286,10 +287,9 @@ class OpenRows:
         """
         rows = [self._rows[name] for name in names]
         run = self._run(rows, reference, options)
-        states = [RowState(name, list(self.replicas[name])) for name in names]
-        with run.interrupts.held(), sharing_cores(run, states):
+        with run.interrupts.held():
             run.interrupts.also_call(self.pool.stop)
-            measure_rows(run, states)
+            measure_rows(run, [RowState(name, list(self.replicas[name])) for name in names])
         self.close(run.collector.errors)
         if run.stop_requested() and reference not in run.collector.results:
             raise KeyboardInterrupt
