@@ -20,6 +20,7 @@ from precisionbench.measure.time_budget import TimeBudget
 from precisionbench.measure.worker.first_call_limit import WarmCallLimit
 from precisionbench.model.workload import resolve
 from precisionbench.results.progress import Progress
+from precisionbench.system import cpu_affinity
 
 pytestmark = pytest.mark.slow  # it waits until builds are ended
 
@@ -210,6 +211,24 @@ def test_passes_are_planned_for_the_rows_that_are_still_to_come(monkeypatch):
     assert seen == [["eager", "half"], ["half"]]
     assert [one["leave_out"] for one in probed] == [["energy"]] * 2
     assert [one["passes"] for one in probed] == [("energy", "wall")] * 2
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_the_calls_of_the_first_row_decide_whether_all_share_cores(is_busy, monkeypatch):
+    monkeypatch.setattr(cpu_affinity, "is_multithreaded", lambda _: is_busy)
+    workload = resolve(nn.Linear(8, 8), torch.ones(2, 8), device="cpu", seed=0)
+    options = Options.of("quick", replicas=1, budget_s=0.2, evidence=False, passes=False)
+    with OpenRows.of(workload, None) as opened:
+        opened.system = attrs.evolve(opened.system, default_shared_cores=lambda _: 1)
+        opened.begin(rows("half"), {})  # on the other cores
+        opened.open(rows("eager"), time.monotonic() + 60)
+        monkeypatch.setattr(cpu_affinity, "is_multithreaded", lambda _: not is_busy)
+        opened.open(rows("half"), time.monotonic() + 60)
+        expected = os.sched_getaffinity(0) if is_busy else set(cpu_affinity.reserved_cores(1))
+        for (prepared,) in opened.replicas.values():
+            assert os.sched_getaffinity(prepared.worker.pid) == expected
+        found = opened.measure(["eager", "half"], "eager", options)
+        assert found.shared_cores == (None if is_busy else 1)
 
 
 def test_rows_that_are_being_built_use_other_cores_than_those_that_are_measured():

@@ -20,7 +20,11 @@ from precisionbench.errors import (
 )
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.compare import comparison_data, exclusive, header_of
-from precisionbench.measure.conditions import measured_cores, share_cores
+from precisionbench.measure.conditions import (
+    leave_all_cores_to_busy_calls,
+    measured_cores,
+    share_cores,
+)
 from precisionbench.measure.kept import measure_rows
 from precisionbench.measure.options import Options
 from precisionbench.measure.planning import Plan
@@ -71,6 +75,7 @@ class OpenRows:
     _begun: dict[str, Worker] = attrs.field(factory=dict)
     _starter: WorkerStarter = attrs.field(init=False)
     _number: Iterator[int] = attrs.field(factory=itertools.count)
+    _leaves_all_cores: bool = False  # the first row's calls keep several busy
 
     def __attrs_post_init__(self) -> None:
         self._starter = WorkerStarter(
@@ -214,11 +219,22 @@ class OpenRows:
             for (worker,) in workers.values():  # what is being built elsewhere is not waited for
                 worker.wait_until_loaded()
             states = open_replicas(run, workers, 0)
+            self._give_cores(run, states.values())
             for name, state in states.items():
-                share_cores(run, state.replicas, state.warnings.append)
                 self.replicas.setdefault(name, []).extend(state.replicas)
         self._rows |= {row.name: row for row in rows if row.name in states}
         return _errors(run.collector, late)
+
+    def _give_cores(self, run: Run, states: Collection[RowState]) -> None:
+        """Pin workers to shared cores, unless calls of the first row, the reference, need more."""
+        if not self._rows and run.shared_cores is not None:
+            leave_all_cores_to_busy_calls(run, states)
+            self._leaves_all_cores = run.shared_cores is None
+        for state in states:
+            share_cores(run, state.replicas, state.warnings.append)
+            if self._leaves_all_cores:  # those that were built ahead have only some
+                for prepared in state.replicas:
+                    prepared.worker.set_cpu_affinity(cpu_affinity.usable_cores())
 
     def _first_call_limits(
         self, rows: Sequence[Row], limits: Mapping[str, WarmCallLimit]
@@ -269,7 +285,9 @@ class OpenRows:
     ) -> Run:
         batch_size = self.workload.info.batch_size
         collector = Collector(rows, reference, batch_size, (), on_progress or self.on_progress)
-        return Run({"": self.workload}, collector, options, self.system)
+        run = Run({"": self.workload}, collector, options, self.system)
+        run.shared_cores = None if self._leaves_all_cores else run.shared_cores
+        return run
 
     def measure(self, names: Sequence[str], reference: str, options: Options) -> ComparisonData:
         """Measure open rows in common rounds.
