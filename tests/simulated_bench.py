@@ -34,6 +34,7 @@ from precisionbench.statistics import Interval
 from precisionbench.workflows.tuning.bench import Judged
 
 BATCH_SIZE = 4
+INPUTS = 4  # with which a configuration is judged
 LEAST_CALLS = 6  # of each process, however small the budget is
 # Calls until a row that is beyond its limit is ended, and until another one can be measured.
 FIRST_CALLS, OPENING_CALLS = 4, 12
@@ -104,6 +105,8 @@ class SimulatedBench:
         options: of each measurement.
         layers: those that add most error, of each configuration.
         layers_s: seconds that it takes to find them.
+        unsteady: configurations that compute something else after the last rounds.
+        rechecked: those that were judged once more, in order.
     """
 
     truths: Mapping[str, Simulated]
@@ -132,6 +135,8 @@ class SimulatedBench:
     options: list[Options] = attrs.field(factory=list)
     layers: Sequence[str] = ()
     layers_s: float = 0.0
+    unsteady: Sequence[str] = ()
+    rechecked: list[str] = attrs.field(factory=list)
     _measured: int = 0
     _rng: random.Random = attrs.field(init=False)
 
@@ -204,6 +209,13 @@ class SimulatedBench:
 
     def processes(self, spec: str) -> int:
         return len(self.open_now.get(spec, ()))
+
+    def recheck(self, spec: str) -> Accuracy | None:
+        self.rechecked.append(spec)
+        self.clock_s += self.judging_s * self.processes(spec) / INPUTS
+        if spec not in self.unsteady:
+            return None
+        return Accuracy(Interval(0.3, 0.3, 0.3), BEYOND, "it computes something else now")
 
     def has_room_for_more(self, specs: Sequence[str]) -> bool:
         return all(self.processes(spec) < self.most_processes for spec in specs)

@@ -13,12 +13,13 @@ from precisionbench.analysis.speedups import speedup_over, speedups
 from precisionbench.display import Shown
 from precisionbench.errors import some
 from precisionbench.results.comparison_data import BackendResult, ComparisonData, Speedup
-from precisionbench.results.tuning import TuningData
+from precisionbench.results.tuning import FAILED, INACCURATE, TuningData
 from precisionbench.spec_syntax import split_spec
 from precisionbench.statistics import Interval, Verdict, verdict_of
 
 # The simplest first; all other engines come after these.
 _ENGINES = ("eager", "half", "autocast", "compile")
+_OUT = (INACCURATE, FAILED)
 _CLEAR = (Verdict.FASTER, Verdict.SLOWER)
 _DIFFERENT = (*_CLEAR, Verdict.DIFFERENT_BUT_SMALL)
 _ZERO = Interval(0.0, 0.0, 0.0)
@@ -58,7 +59,7 @@ def front(data: TuningData) -> tuple[FrontPoint, ...]:
 
     Two speeds differ where the interval of their ratio excludes 1 and is not within 1 % of it;
     other figures where they do with the digits that are shown. A configuration is not better where
-    its figure is missing.
+    its figure is missing, and not on the front where it was inaccurate or failed in the end.
 
     Args:
         data: the result.
@@ -67,8 +68,13 @@ def front(data: TuningData) -> tuple[FrontPoint, ...]:
     rows = sorted(final.results, key=_item_s)
     points = [_point(data, row) for row in rows]
     faster = {(a.spec, b.spec) for a in points for b in points if _is_faster(final, a, b)}
+    out = {trial.spec for trial in data.trials if trial.outcome in _OUT} - {data.reference}
+    able = [one for one in points if one.spec not in out]
     return tuple(
-        attrs.evolve(one, is_on_front=not any(_dominates(other, one, faster) for other in points))
+        attrs.evolve(
+            one,
+            is_on_front=one in able and not any(_dominates(other, one, faster) for other in able),
+        )
         for one in points
     )
 

@@ -26,7 +26,7 @@ OUTCOMES = (BEST, FINALIST, SLOWER, INACCURATE, FAILED, NOT_FINISHED)
 # memory, a full disk, or a folder that cannot be used.
 _OF_THE_MOMENT = re.compile(
     r"\b(?:signal 9|OSError|PermissionError|ConnectionError|TimeoutError|MemoryError"
-    r"|No space left on device|Read-only file system)\b"
+    r"|No space left on device|Read-only file system|did not answer within)\b"
 )
 
 # What is known of whether a configuration is accurate enough.

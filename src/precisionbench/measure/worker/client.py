@@ -57,6 +57,8 @@ class WorkerBackend:
 
     Attributes:
         opening: what is known of it since it is ready.
+        most_s: the most that an answer may take in addition to its calls, where that is less than
+            usual.
 
     Raises:
         PrecisionBenchError: as `opening.opened`.
@@ -73,6 +75,7 @@ class WorkerBackend:
         arguments: dict[str, Any] = {} if known is None else {"known": attrs.asdict(known)}
         answer = worker.answer() if worker.is_opening else worker.ask("open", **arguments)
         self.opening: Opening = REQUESTS["open"].decoded(answer)
+        self.most_s = math.inf
         self._closing = Closing()
 
     def ask(self, request: str, until_s: float = math.inf, /, **arguments: Any) -> Any:
@@ -89,7 +92,7 @@ class WorkerBackend:
             PrecisionBenchError: what the worker raised.
         """
         known = REQUESTS[request]
-        limit_s = known.limit_s(self.opening.call_s, arguments)
+        limit_s = known.limit_s(self.opening.call_s, arguments, self.most_s)
         limit_s = min(limit_s, max(0.0, until_s - time.monotonic()))
         return known.decoded(self.worker.ask(request, limit_s, **arguments))
 

@@ -7,6 +7,7 @@ JSON.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -200,17 +201,21 @@ class Request:
         return self.shown_as or self.name
 
     def limit_s(
-        self, call_s: float = 0.0, arguments: Mapping[str, Any] = MappingProxyType({})
+        self,
+        call_s: float = 0.0,
+        arguments: Mapping[str, Any] = MappingProxyType({}),
+        most_s: float = math.inf,
     ) -> float:
         """Seconds to wait for the answer; a worker that takes longer hangs.
 
         Args:
             call_s: about how long a call takes.
             arguments: of the request; its own `call_s` is the better one.
+            most_s: the most that it may take in addition to its calls, where that is less.
         """
         calls = self.calls(**arguments) if callable(self.calls) else self.calls
         calls_s: float = calls * arguments.get("call_s", call_s)
-        limit_s: float = getattr(LIMITS, self.limit)
+        limit_s: float = min(getattr(LIMITS, self.limit), most_s)
         return limit_s + LIMITS.call_factor * calls_s
 
     def decoded(self, answer: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
@@ -25,20 +25,26 @@ from precisionbench.measure import compare
 from precisionbench.measure.open_rows import LateError, OpenRows
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import Row
+from precisionbench.measure.worker.client import WorkerBackend
 from precisionbench.measure.worker.first_call_limit import WarmCallLimit
 from precisionbench.results import ComparisonData
 from precisionbench.results.evidence import LayerError
 from precisionbench.results.tuning import RELATIVE_L2, Accuracy
+from precisionbench.spec_syntax import split_spec
 from precisionbench.torchtools.global_state import threads
 from precisionbench.torchtools.saving import save
 from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, MetricJudge, Outputs
 from precisionbench.workflows.tuning.calibration import CalibrationBatches
+from precisionbench.workflows.tuning.recheck import changed, given_inputs
 
 _LEAST_START_S = 1.0
 _LEAST_LAYERS_S = 1.0  # with less time layers are not compared with float64
 _REFERENCE_SHARE = 0.05  # of the time that is left, to judge a configuration by a metric
 _LEAST_BATCHES = 8  # of the user's data, however long they take
 _JUDGED_BYTES = 2**31  # of float64 outputs with which others are compared at the same time
+# A request may take so long in addition to its calls: to time a block, and to compute outputs. Less
+# where less is left of the budget.
+_BLOCK_S, _OUTPUTS_S, _LEAST_WAIT_SHARE = 10.0, 20.0, 0.25
 _MOST_LAYERS = 3  # of those in which the error grows most
 _FLOAT64 = Row("float64", "float64", Float64())
 _MEANINGLESS = (
@@ -135,6 +141,10 @@ class Bench(Protocol):
         """
         ...
 
+    def recheck(self, spec: str) -> Accuracy | PrecisionBenchError | None:
+        """What an open configuration computes now, where it is not accurate in each process."""
+        ...
+
     def has_room_for_more(self, specs: Sequence[str]) -> bool:
         """Whether the device easily holds one more process of each, and few enough are there."""
         ...
@@ -160,6 +170,7 @@ class WorkerBench:
         start_s: as for `Bench`.
         calibration: the user's data, for INT8 configurations; None where there is none.
         notes: what qualifies the result.
+        reference: spec of the reference, once it is prepared.
     """
 
     rows: OpenRows
@@ -169,7 +180,9 @@ class WorkerBench:
     calibration: CalibrationBatches | None = None
     start_s: float = _LEAST_START_S
     notes: list[str] = attrs.field(factory=list)
+    reference: str = attrs.field(default="", init=False)
     _files: list[Path] = attrs.field(factory=list)
+    _end_s: float = math.inf  # of the search, in seconds of `time.monotonic`
 
     def __attrs_post_init__(self) -> None:
         folder = self.rows.pool.folder
@@ -198,6 +211,7 @@ class WorkerBench:
         Raises:
             PrecisionBenchError: the reference cannot be prepared.
         """
+        self.reference, self._end_s = reference, end_s
         rows = [self._row(reference)]
         is_error = self.judge.bound.measure == RELATIVE_L2
         rows += [_FLOAT64] if is_error else []
@@ -327,7 +341,7 @@ class WorkerBench:
         try:
             return self.judge.accuracy(self._outputs(spec))
         except PreparationError:  # it cannot be given other inputs than those it has
-            if not isinstance(self.judge, ErrorJudge):
+            if not isinstance(self.judge, ErrorJudge) or spec != self.reference:
                 raise
             output = self.rows.replicas[spec][0].output
             self.notes.append(f"{spec}: its error is of the given inputs only")
@@ -368,6 +382,7 @@ class WorkerBench:
 
     def _outputs(self, name: str, until_s: float = math.inf) -> Iterator[Outputs]:
         prepared = self.rows.replicas[name][0]
+        self._wait_at_most([prepared], _OUTPUTS_S)
         for number, (tensors, path) in enumerate(zip(self.judge.inputs, self._files, strict=True)):
             if number >= _LEAST_BATCHES and time.monotonic() > until_s:
                 return
@@ -389,7 +404,9 @@ class WorkerBench:
         return found
 
     def _worst_layers(self, spec: str, end_s: float) -> list[str] | None:
-        ask, path = self.rows.replicas[spec][0].ask, self.rows.pool.folder / "float64.pt"
+        prepared, path = self.rows.replicas[spec][0], self.rows.pool.folder / "float64.pt"
+        prepared.most_s = math.inf  # `end_s` is the limit
+        ask = prepared.ask
         try:
             if not path.exists():
                 ask("write_float64_reference", end_s, path=str(path))
@@ -397,6 +414,24 @@ class WorkerBench:
         except FOREIGN_ERRORS:
             path.unlink(missing_ok=True)  # it can be cut off
             return None if time.monotonic() >= end_s else []
+
+    def recheck(self, spec: str) -> Accuracy | PrecisionBenchError | None:
+        """Judge it once more, in all its processes; see `Bench`."""
+        given = self.rows.workload.info.batch_size or 0
+        size = int(split_spec(spec)[1].get("batch_size", given))
+        processes = self.rows.replicas[spec]
+        self._wait_at_most(processes, _OUTPUTS_S)
+        try:
+            inputs = given_inputs(self.rows.workload, size, self.rows.pool.folder)
+            return changed(processes, self.judge, inputs, size, given)
+        except PrecisionBenchError as exc:
+            return exc
+
+    def _wait_at_most(self, processes: Iterable[WorkerBackend], most_s: float) -> None:
+        """Let no request wait long for a process that hangs, as that is part of the budget."""
+        left_s = self._end_s - time.monotonic()
+        for prepared in processes:
+            prepared.most_s = max(_LEAST_WAIT_SHARE * most_s, min(most_s, left_s))
 
     def has_room_for_more(self, specs: Sequence[str]) -> bool:
         """Whether there may be one more of each, `compare`'s number at most; see `Bench`."""
@@ -406,6 +441,8 @@ class WorkerBench:
 
     def measure(self, specs: Sequence[str], options: Options) -> ComparisonData:
         """Measure in common rounds; see `Bench`."""
+        for spec in specs:
+            self._wait_at_most(self.rows.replicas[spec], _BLOCK_S)
         return self.rows.measure(specs, specs[0], options)
 
     def close(self, specs: Sequence[str]) -> None:

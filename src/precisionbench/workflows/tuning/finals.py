@@ -9,10 +9,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import attrs
 
 from precisionbench.analysis.speedups import per_item_ratio
-from precisionbench.errors import PrecisionBenchError
+from precisionbench.analysis.tuning import choose
+from precisionbench.errors import OutOfMemoryError, PrecisionBenchError
+from precisionbench.measure.open_rows import LateError
 from precisionbench.measure.options import Options
 from precisionbench.results import ComparisonData
-from precisionbench.results.tuning import FAILED
+from precisionbench.results.tuning import FAILED, FINALIST
 from precisionbench.workflows.tuning.bench import Bench
 from precisionbench.workflows.tuning.race import Race
 from precisionbench.workflows.tuning.screening import LEAST_CALLS, Screening, was_interrupted
@@ -28,6 +30,9 @@ _MOST_FINAL_S = 10.0  # of them, where time is left
 _CLOSE = 0.9  # a configuration with this share of the leader's speed may be as fast
 _MOST_TIMES = 2.0  # as long as expected may a further process take
 _LEAST_S = 2.0
+# What is chosen is judged once more after the last rounds, with one of the inputs in each process:
+# in a share of the time that judging took, and of the time that is left.
+_RECHECK_SHARE, _MOST_RECHECK_SHARE = 0.5, 0.5
 # Shares of the budget that are kept for the end: for its rounds, and to build finalists again.
 _MOST_ROUNDS_SHARE, _MOST_BUILD_SHARE = 0.3, 0.25
 _AGAIN = 0.7  # a build takes this share of the first one where its code is cached
@@ -45,6 +50,8 @@ class Finals:
         budget_s: seconds that it has in all.
         now: a clock, in seconds.
         passes: measure memory and energy, too.
+        notes: what qualifies the result.
+        has_dropped_best: whether what would have been chosen was not accurate any more.
     """
 
     bench: Bench
@@ -54,6 +61,8 @@ class Finals:
     budget_s: float
     now: Callable[[], float]
     passes: bool
+    notes: list[str] = attrs.field(factory=list, init=False)
+    has_dropped_best: bool = attrs.field(default=False, init=False)
 
     def left_s(self, finalists: int = MOST_FINALISTS) -> float:
         """Seconds until the end begins.
@@ -117,6 +126,7 @@ class Finals:
         able = [spec for spec in finalists if self.bench.processes(spec)]
         self._open_further(able)
         self._measure(able)
+        self._recheck()
 
     def _narrow(self) -> None:
         """Measure the fastest in two processes, where these are more than finalists can be."""
@@ -174,7 +184,12 @@ class Finals:
 
     def _without_process(self, errors: Mapping[str, PrecisionBenchError]) -> dict[str, str]:
         """Why configurations have no process, of those that failed to get one more."""
-        failed = (spec for spec in errors if not self.bench.processes(spec))
+        failed = [spec for spec in errors if not self.bench.processes(spec)]
+        self.notes += [
+            f"{spec} was measured without one of its processes, which failed: {error}"
+            for spec, error in errors.items()
+            if spec not in failed and not isinstance(error, (LateError, OutOfMemoryError))
+        ]
         return {spec: errors[spec].reason for spec in failed}
 
     def _open_further(self, finalists: Sequence[str]) -> None:
@@ -206,7 +221,8 @@ class Finals:
         rounds_s = max(self._row_s * len(finalists), self._round_s(finalists, processes))
         end_s = min(until_s, self.end_s - rounds_s)
         if self.now() + build_s <= end_s and self.bench.has_room_for_more([*specs, *beside]):
-            self.bench.open(specs, min(end_s, self.now() + _MOST_TIMES * build_s))
+            end_s = min(end_s, self.now() + _MOST_TIMES * build_s)
+            self._without_process(self.bench.open(specs, end_s))
 
     def _rivals(self, specs: Iterable[str]) -> list[str]:
         """The reference and those that may be the fastest; none where this is one at most."""
@@ -220,7 +236,9 @@ class Finals:
         return self.bench.start_s + _AGAIN * self._longest_build_s(specs)
 
     def _measure(self, finalists: Sequence[str]) -> None:
-        left_s = max(1.0, min(self.end_s - self.now(), _MOST_FINAL_S * len(finalists)))
+        left_s = self.end_s - self.now()
+        left_s -= min(_RECHECK_SHARE * self.screening.judging_s, _MOST_RECHECK_SHARE * left_s)
+        left_s = max(1.0, min(left_s, _MOST_FINAL_S * len(finalists)))
         passes = _PASSES if self.passes else False
         options = Options(replicas=2, evidence=False, passes=passes, budget_s=left_s, ranked=True)
         data = self.screening.measured(finalists, options)
@@ -228,6 +246,19 @@ class Finals:
             self._keep(data)
         if was_interrupted(data):
             raise KeyboardInterrupt
+
+    def _recheck(self) -> None:
+        """Drop what would be chosen, and does not compute any more what it was judged by."""
+        while (best := self._best()) != self.race.reference:
+            self.screening.tell(f"judging {best} again")
+            if self.screening.is_still_accurate(best):
+                return
+            self.has_dropped_best = True
+
+    def _best(self) -> str:
+        assert self.race.data is not None  # there were rounds
+        trials = self.race.trials
+        return choose(self.race.data, [s for s in trials if trials[s].outcome == FINALIST])[0]
 
     def _keep(self, data: ComparisonData) -> None:
         self.race.data = data

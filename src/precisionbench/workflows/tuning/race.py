@@ -9,7 +9,7 @@ import attrs
 
 from precisionbench.analysis.speedups import per_item_ratio
 from precisionbench.results import ComparisonData
-from precisionbench.results.tuning import FINALIST, INACCURATE, NOT_FINISHED, SLOWER, Trial
+from precisionbench.results.tuning import FAILED, FINALIST, INACCURATE, NOT_FINISHED, SLOWER, Trial
 from precisionbench.statistics import Interval
 
 _ONE = Interval(1.0, 1.0, 1.0)
@@ -93,9 +93,11 @@ class Race:
 
     def _is_rival(self, spec: str) -> bool:
         """Whether what an earlier run found to be faster takes part, and has not changed since."""
-        if spec == self.reference or spec in self.trials:
+        if spec == self.reference:
             return True
-        return self.takes_part(spec) and self.memory.known(spec) is not None
+        known = self.trials.get(spec) or self.memory.known(spec)
+        is_out = known is None or known.outcome in (INACCURATE, FAILED)
+        return not is_out and (spec in self.trials or self.takes_part(spec))
 
     def fastest_of(self, specs: Sequence[str]) -> str:
         """The first that is about as fast as any accurate one; empty where none was timed."""

@@ -8,6 +8,7 @@ from contextlib import closing
 
 import attrs
 
+from precisionbench.analysis.speedups import per_item_ratio
 from precisionbench.analysis.variation import within_sd
 from precisionbench.errors import (
     MeasurementError,
@@ -266,8 +267,40 @@ class Screening:
         """Time new configurations beside the leader, and drop what is slower."""
         specs = list(dict.fromkeys([self.race.reference, self.race.leader, *new]))
         data = self.rounds(specs, ROW_S)
-        self.race.racing += [row.backend for row in data.results if row.backend in new]
+        measured = [row.backend for row in data.results if row.backend in new]
+        self._drop_inaccurate_leaders(measured, data)
+        self.race.racing += [s for s in measured if self.race.trials[s].outcome == FINALIST]
         self.race.take(data)
+
+    def _drop_inaccurate_leaders(self, specs: Sequence[str], data: ComparisonData) -> None:
+        """Judge the fastest again, to which others would lose, until one is as accurate as before.
+
+        Args:
+            specs: new configurations.
+            data: rounds in which they were measured beside the leader.
+        """
+        speeds = {spec: per_item_ratio(data, self.race.leader, spec).value for spec in specs}
+        for spec in sorted(specs, key=lambda spec: -speeds[spec]):
+            if speeds[spec] <= 1 or self.is_still_accurate(spec):
+                return
+
+    def is_still_accurate(self, spec: str) -> bool:
+        """Judge a configuration again that was timed; one that is not accurate now is dropped.
+
+        Args:
+            spec: of an open configuration.
+        """
+        found = self.bench.recheck(spec)
+        if found is None:
+            return True
+        trial = self.race.trials[spec]
+        if isinstance(found, PrecisionBenchError):
+            reason = f"{found} (when it was judged again)"
+            self.race.drop(attrs.evolve(trial, outcome=FAILED, reason=reason))
+        else:
+            trial = attrs.evolve(trial, outcome=INACCURATE, reason=found.reason, accuracy=found)
+            self.race.drop(trial)
+        return False
 
     def rounds(self, specs: Sequence[str], row_s: float) -> ComparisonData:
         """Measure a few rounds; what varies between them is assumed between processes, too.

@@ -98,6 +98,11 @@ class Search:
         return self._race.trials
 
     @property
+    def notes(self) -> list[str]:
+        """What qualifies the result."""
+        return self._finals.notes
+
+    @property
     def data(self) -> ComparisonData | None:
         """The last rounds in which the leader and the reference were measured."""
         return self._race.data
@@ -417,6 +422,8 @@ class Search:
         if self._screening.still_lacks_layers() or is_cut:
             self.ended_by = "budget"
         self._finals.run()
+        if self._finals.has_dropped_best:  # the next run tries what had lost to it
+            self.ended_by = "budget"
 
     def _left_s(self) -> float:
         """Seconds that are left to try further configurations."""

@@ -372,7 +372,12 @@ def _result(
         budget_s=wanted.budget_s,
         elapsed_s=time.monotonic() - wanted.begun_s,
         ended_by=search.ended_by,
-        notes=(*dict.fromkeys(bench.notes), *_on_reference(search), *memory.notes, *damaged),
+        notes=(
+            *dict.fromkeys([*bench.notes, *search.notes]),
+            *_on_reference(search),
+            *memory.notes,
+            *damaged,
+        ),
         calibration=bench.calibration.record if bench.calibration else None,
     )
 
