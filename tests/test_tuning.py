@@ -20,13 +20,14 @@ from made_up_tuning import tuning_data
 from precisionbench.errors import IncomparableError, SpecError, WorkloadError
 from precisionbench.measure import availability
 from precisionbench.model.workload import resolve
-from precisionbench.results.tuning import BEST, FINALIST, INACCURATE, Target
+from precisionbench.results.tuning import BEST, FAILED, FINALIST, INACCURATE, Target
 from precisionbench.workflows.tuning.target import differences
 
 pytestmark = pytest.mark.usefixtures("listed_once")
 
 PLANTED = """
     import contextlib
+    import itertools
     import os
     import time
     from typing import ClassVar
@@ -54,6 +55,46 @@ PLANTED = """
         def prepare(self, model, inputs):
             output = torch.zeros_like(inputs.bind(model)())
             yield Prepared(lambda: output, inputs=inputs)
+
+
+    @attrs.frozen
+    class Later(Offered):
+        '''Is right at first, and then answers at once, and wrongly.'''
+
+        name: ClassVar[str] = "later"
+
+        @contextlib.contextmanager
+        def prepare(self, model, inputs):
+            call, count = inputs.bind(model), itertools.count()
+            zeros = torch.zeros_like(call())
+            yield Prepared(lambda: call() if next(count) < 30 else zeros, inputs=inputs)
+
+
+    @attrs.frozen
+    class Second(Offered):
+        '''Does the work once, which is right in the first process only.'''
+
+        name: ClassVar[str] = "second"
+
+        @contextlib.contextmanager
+        def prepare(self, model, inputs):
+            with open(os.environ["SECOND_PROCESSES"], "a+") as processes:
+                processes.write(".")
+                factor = 1.0 if processes.tell() == 1 else 1.3
+            body, (x,) = model.body, inputs.args
+            yield Prepared(lambda: body(x) * factor, inputs=inputs)
+
+
+    @attrs.frozen
+    class Cached(Offered):
+        '''Gives the output of the inputs that it was prepared with.'''
+
+        name: ClassVar[str] = "cached"
+
+        @contextlib.contextmanager
+        def prepare(self, model, inputs):
+            output = inputs.bind(model)()
+            yield lambda: output
 
 
     @attrs.frozen
@@ -128,6 +169,35 @@ def test_what_is_inaccurate_or_slow_never_wins_and_a_tie_is_a_tie(
     assert calls.read_text() == ".."  # the first call, and a warm one
     assert found.spec == "eager"
     assert "no accurate configuration is" in found.data.choice
+
+
+class Often(nn.Module):
+    """Does its work six times, so that what does it once is certainly faster."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = Mlp().body
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        for _ in range(5):
+            self.body(features)
+        return self.body(features)
+
+
+def test_what_is_right_only_when_it_is_judged_never_wins(install, features, tmp_path, monkeypatch):
+    install("planted", PLANTED, later="Later", second="Second", cached="Cached")
+    monkeypatch.setenv("SECOND_PROCESSES", str(tmp_path / "processes"))
+    torch.manual_seed(0)
+    model, specs = Often().eval(), ["later", "second", "cached"]
+    found = pb.tune(model, features, include=specs, budget_s=30, device="cpu", journal=None)
+    trials = {trial.spec: trial for trial in found.trials}
+    assert found.spec == "eager"
+    assert trials["cached"].outcome == FAILED
+    assert trials["cached"].reason.startswith("its calls cannot be given other inputs")
+    for spec in ("later", "second"):
+        assert trials[spec].outcome == INACCURATE
+        assert "when it was judged again" in trials[spec].reason
+    assert [point.spec for point in found.front if point.is_on_front] == ["eager"]
 
 
 @pytest.fixture(scope="module")

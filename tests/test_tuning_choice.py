@@ -19,7 +19,7 @@ from precisionbench.analysis.tuning import (
     simplicity,
 )
 from precisionbench.results import Passes
-from precisionbench.results.tuning import FINALIST, Trial
+from precisionbench.results.tuning import FAILED, FINALIST, INACCURATE, Trial
 from precisionbench.statistics import Interval
 
 CHANNELS_LAST = "half:memory_format=channels_last"
@@ -221,6 +221,16 @@ def test_a_configuration_that_is_worse_in_everything_is_not_on_the_front():
     trials = (*tuning_data().trials, Trial(folded, FINALIST, accuracy=error(2e-3)))
     data = tuning_data(final=final(rows, passes), trials=trials)
     assert on_front(data) == [CHANNELS_LAST, "half", "eager"]
+
+
+@pytest.mark.parametrize("outcome", [INACCURATE, FAILED])
+def test_what_was_inaccurate_or_failed_in_the_end_is_not_on_the_front(outcome):
+    data = tuning_data()
+    trials = [
+        attrs.evolve(one, outcome=outcome if one.spec == CHANNELS_LAST else one.outcome)
+        for one in data.trials
+    ]
+    assert on_front(attrs.evolve(data, trials=tuple(trials))) == ["half", "eager"]
 
 
 def test_a_missing_figure_does_not_keep_others_from_the_front():
