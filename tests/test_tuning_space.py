@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from precisionbench.backends.half import Half
 from precisionbench.backends.rungs import Capabilities, Stage
 from precisionbench.errors import BackendNotFoundError, SpecError
 from precisionbench.spec_syntax import split_spec
+from precisionbench.workflows.tuning.arguments import checked_sizes
 from precisionbench.workflows.tuning.space import (
     Facts,
     Family,
@@ -171,9 +174,39 @@ def test_an_unknown_backend_is_refused_with_a_suggestion():
         space(CPU, include=["hlaf"])
 
 
-def test_a_bare_string_is_refused():
-    with pytest.raises(SpecError, match="give a list"):
-        space(CPU, include="half")
+def test_iterators_are_read_once():
+    found = space(CPU, include=iter(["half"]), exclude=iter(["half:memory_format=channels_last"]))
+    assert found == space(CPU, include=["half"], exclude=["half:memory_format=channels_last"])
+    assert checked_sizes(iter([1, 8])) == (1, 8)
+
+
+@pytest.mark.parametrize("argument", ["include", "exclude"])
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        (5, "5; give a list, such as ['half']"),
+        (b"half", "b'half'; give a list, such as ['half']"),
+        ("half", "'half'; give a list: ['half']"),
+    ],
+)
+def test_what_is_no_list_of_specs_is_refused(argument, given, remedy):
+    with pytest.raises(SpecError, match=re.escape(f"{argument} is {remedy}")):
+        space(CPU, **{argument: given})
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [("18", "'18'; give a list, such as [1, 8, 32]"), (8, "8; give a list: [8]")],
+)
+def test_what_is_no_list_of_batch_sizes_is_refused(given, remedy):
+    with pytest.raises(SpecError, match=re.escape(f"batch_sizes is {remedy}")):
+        checked_sizes(given)
+
+
+@pytest.mark.parametrize("empty", [[], (), iter(())])
+def test_an_empty_include_leaves_nothing_to_try(empty):
+    with pytest.raises(SpecError, match="include is empty, .* or leave it out to try all"):
+        space(CPU, include=empty)
 
 
 def test_nothing_left_is_an_error():

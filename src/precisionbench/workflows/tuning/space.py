@@ -16,15 +16,14 @@ from precisionbench.backends.specs import canonical_spec
 from precisionbench.errors import (
     ENDS_OF_RUN,
     FOREIGN_ERRORS,
-    BackendNotFoundError,
     PrecisionBenchError,
     SpecError,
-    did_you_mean,
     one_line,
     some,
 )
 from precisionbench.results.tuning import LeftOut
-from precisionbench.spec_syntax import ALIASES, spec_text, split_spec
+from precisionbench.spec_syntax import spec_text, split_spec
+from precisionbench.workflows.tuning.arguments import checked_specs
 
 _GRAPH = {"cuda_graph": True}
 _FOLDED = {"fold_batch_norm": True}
@@ -145,7 +144,7 @@ class Space:
 
 
 def space(
-    facts: Facts, include: Sequence[str] | None = None, exclude: Sequence[str] | None = None
+    facts: Facts, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None
 ) -> Space:
     """The configurations to try.
 
@@ -158,7 +157,12 @@ def space(
     Raises:
         SpecError: one of `include` or `exclude` cannot be understood, or nothing is left.
     """
-    chosen, unwanted = _checked("include", include), _checked("exclude", exclude)
+    chosen, unwanted = checked_specs("include", include), checked_specs("exclude", exclude)
+    if include is not None and not chosen:
+        raise SpecError(
+            "include is empty, so nothing is left to try",
+            "name backends or specs, or leave it out to try all",
+        )
     left_out = [*_common_left_out(facts)]
     families: list[Family] = []
     names = dict.fromkeys([*discovery.installed(), *(split_spec(one)[0] for one in chosen)])
@@ -177,22 +181,6 @@ def space(
     sizes = [size for size in facts.batch_sizes if size != facts.capabilities.batch_size]
     families.sort(key=lambda one: (one.stage, simplicity(one.backend)))
     return Space(tuple(families), tuple(left_out), tuple(sizes))
-
-
-def _checked(argument: str, specs: Sequence[str] | None) -> list[str]:
-    """The specs of an argument, whose backends exist and whose options can be read."""
-    if isinstance(specs, str):
-        raise SpecError(f"{argument} is {specs!r}", f"give a list: [{specs!r}]")
-    for spec in specs or ():
-        if not isinstance(spec, str):
-            raise SpecError(f"{argument} holds {spec!r}", "give backends and specs, such as 'half'")
-        name = split_spec(spec)[0]
-        if name not in discovery.installed():
-            known = did_you_mean(name, discovery.installed())
-            remedy = f"{name} stands for {ALIASES[name]}" if name in ALIASES else known
-            raise BackendNotFoundError(f"{argument}: there is no backend {name!r}", remedy)
-        discovery.make(spec)
-    return list(specs or ())
 
 
 def _family(

@@ -12,12 +12,11 @@ from typing import Any, Literal
 import attrs
 from torch import nn
 
-from precisionbench._internal.numbers import whole_number
 from precisionbench._internal.output_capture import silence
 from precisionbench._internal.paths import quoted
 from precisionbench.analysis.tuning import choose
 from precisionbench.backends.specs import canonical_spec
-from precisionbench.errors import ENDS_OF_RUN, SpecError
+from precisionbench.errors import ENDS_OF_RUN
 from precisionbench.measure import availability
 from precisionbench.measure.open_rows import OpenRows
 from precisionbench.measure.options import check_budget, check_seed
@@ -41,6 +40,7 @@ from precisionbench.system import cpu_affinity, environment
 from precisionbench.torchtools.from_paths import from_paths
 from precisionbench.workflows.capabilities import capabilities_of
 from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, check_bound, metric_judge
+from precisionbench.workflows.tuning.arguments import checked_sizes
 from precisionbench.workflows.tuning.bench import WorkerBench
 from precisionbench.workflows.tuning.calibration import CalibrationBatches
 from precisionbench.workflows.tuning.estimates import PRIORS
@@ -72,9 +72,9 @@ def tune(
     drop: float | None = None,
     higher_is_better: bool = True,
     reference: str = "eager",
-    include: Sequence[str] | None = None,
-    exclude: Sequence[str] | None = None,
-    batch_sizes: Sequence[int] | None = None,
+    include: Iterable[str] | None = None,
+    exclude: Iterable[str] | None = None,
+    batch_sizes: Iterable[int] | None = None,
     device: Any = None,
     batch_size: int | None = None,
     seed: int | None = None,
@@ -136,7 +136,7 @@ def tune(
         reference=canonical_spec(availability.make(reference)),
         include=include,
         exclude=exclude,
-        batch_sizes=_checked_sizes(batch_sizes),
+        batch_sizes=checked_sizes(batch_sizes),
         budget_s=_BUDGET_S if budget_s is None else float(budget_s),
         begun_s=begun_s,
     )
@@ -156,8 +156,8 @@ class _Wanted:
     """What the user asks for, besides the workload and the accuracy."""
 
     reference: str
-    include: Sequence[str] | None
-    exclude: Sequence[str] | None
+    include: Iterable[str] | None
+    exclude: Iterable[str] | None
     batch_sizes: Sequence[int]
     budget_s: float
     begun_s: float
@@ -172,21 +172,11 @@ def _checked_seed(seed: int | None) -> int:
     return _SEED if seed is None else seed
 
 
-def _checked_sizes(sizes: Any) -> tuple[int, ...]:
-    if sizes is not None and not isinstance(sizes, Iterable):
-        raise SpecError(f"batch_sizes is {sizes!r}", f"give a list: [{sizes!r}]")
-    found = () if sizes is None else tuple(sizes)
-    for size in found:
-        if whole_number(size, 1) is None:
-            raise SpecError(f"batch_sizes holds {size!r}", "give whole numbers from 1")
-    return found
-
-
 def space_of(
     workload: Workload,
     model: nn.Module,
-    include: Sequence[str] | None = None,
-    exclude: Sequence[str] | None = None,
+    include: Iterable[str] | None = None,
+    exclude: Iterable[str] | None = None,
     batch_sizes: Sequence[int] = (),
 ) -> Space:
     """What would be tried for a workload on this machine.
@@ -209,9 +199,9 @@ def planned(
     model: nn.Module | Callable[[], Any] | str,
     inputs: Any = None,
     *,
-    include: Sequence[str] | None = None,
-    exclude: Sequence[str] | None = None,
-    batch_sizes: Sequence[int] | None = None,
+    include: Iterable[str] | None = None,
+    exclude: Iterable[str] | None = None,
+    batch_sizes: Iterable[int] | None = None,
     device: Any = None,
     batch_size: int | None = None,
     seed: int | None = None,
@@ -232,7 +222,7 @@ def planned(
         SpecError: an argument is invalid, or nothing is left to try.
         WorkloadError: the model, inputs or device cannot be used.
     """
-    sizes, seed = _checked_sizes(batch_sizes), _checked_seed(seed)
+    sizes, seed = checked_sizes(batch_sizes), _checked_seed(seed)
     with silence():
         workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed)
         built = workload.built()
