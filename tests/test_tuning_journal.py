@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from made_up_tuning import tuning_data
 from precisionbench.errors import OutputError, ResultFormatError
+from precisionbench.results import json_format
 from precisionbench.results.tuning import FAILED, NOT_FINISHED, SLOWER, WITHIN, Accuracy, Trial
 from precisionbench.statistics import Interval
 from precisionbench.workflows.tuning.journal import Journal, default_journal, key_of
@@ -118,7 +120,12 @@ def test_without_a_place_for_the_default_journal_nothing_is_kept(tmp_path):
     assert journal.notes[0].startswith("nothing is kept for a later run: ")
 
 
-@pytest.mark.parametrize("text", ["hello\n", '{"format": "precisionbench.comparison"}\n', "[]\n"])
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "text", ["hello\n", '{"format": "precisionbench.comparison"}\n', "[]\n", DEEP]
+)
 def test_another_file_is_refused_and_not_changed(tmp_path, text):
     (tmp_path / "j").write_text(text)
     with pytest.raises(ResultFormatError, match="is not a journal of tune"):
@@ -150,6 +157,33 @@ def test_a_line_of_values_that_no_trial_has_is_damaged(tmp_path):
     with (tmp_path / "j").open("a") as file:
         file.write(json.dumps({"key": key("half"), "trial": {"spec": 3}}) + "\n[1]\n")
     assert Journal.opened(tmp_path / "j", key).damaged == 2
+
+
+TRIAL = json_format.unstructured(HALF)
+RESULT = json_format.unstructured(tuning_data())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        DEEP,
+        f'{{"key": "a", "trial": {DEEP}',
+        json.dumps({"key": "a", "trial": {**TRIAL, "outcome": "bogus"}}),
+        json.dumps({"key": "a", "trial": {**TRIAL, "speedup": [3, 4, 5]}}),
+        json.dumps({"key": 5, "trial": TRIAL}),
+        json.dumps({"key": "a", "result": {**RESULT, "best": "none of them"}}),
+        json.dumps({"key": "a", "result": {**RESULT, "trials": []}}),
+    ],
+)
+def test_a_line_that_no_saved_result_could_hold_is_damaged(tmp_path, line):
+    journal = Journal.opened(tmp_path / "j", key)
+    journal.keep(HALF)
+    journal.keep_result("all", tuning_data())
+    with (tmp_path / "j").open("a") as file:
+        file.write(f"{line}\n")
+    found = Journal.opened(tmp_path / "j", key)
+    assert found.damaged == 1
+    assert (found.trials, found.results) == ({key("half"): HALF}, {"all": tuning_data()})
 
 
 def test_the_default_journal_is_of_a_model_on_a_device(monkeypatch, tmp_path):

@@ -99,7 +99,7 @@ def from_json(text: str, source: str = "this text") -> TuningData:
     if "final" in document:
         json_format.bring_up_to_date(document["final"], f"the final comparison in {source}")
     data = json_format.as_declared(document, TuningData, source)
-    if wrong := _wrong(data):
+    if wrong := problem_of(data):
         raise json_format.damaged(source, wrong)
     return data
 
@@ -125,20 +125,28 @@ def _check_header(document: Json, source: str) -> None:
         )
 
 
-def _wrong(data: TuningData) -> str:
-    """Why the parts of a result contradict each other; empty where they do not."""
+def problem_of(data: TuningData) -> str:
+    """Why the parts of a result contradict each other; empty where they do not.
+
+    Args:
+        data: of which each value has the type of its field.
+    """
     if data.reference != data.final.reference:
         return "reference is not that of the final comparison"
     if data.best not in {trial.spec for trial in data.trials}:
         return f"best is {described(data.best)}, which is none of the trials"
     if not data.bound.limit >= 0:
         return "bound.limit must be 0 or more"
-    problems = ((n, _wrong_trial(trial)) for n, trial in enumerate(data.trials))
+    problems = ((n, problem_of_trial(trial)) for n, trial in enumerate(data.trials))
     return next((f"trials[{n}].{problem}" for n, problem in problems if problem), "")
 
 
-def _wrong_trial(trial: Trial) -> str:
-    """What is wrong in a trial; empty where nothing is."""
+def problem_of_trial(trial: Trial) -> str:
+    """What is wrong in a trial; empty where nothing is.
+
+    Args:
+        trial: of which each value has the type of its field.
+    """
     accuracy, speedup = trial.accuracy, trial.speedup
     if trial.outcome not in OUTCOMES:
         return f"outcome must be one of {', '.join(OUTCOMES)}, and is {described(trial.outcome)}"

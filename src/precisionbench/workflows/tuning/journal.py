@@ -23,7 +23,9 @@ from precisionbench._internal.paths import quoted, usable_path
 from precisionbench.errors import OutputError, ResultFormatError, one_line
 from precisionbench.results import json_format
 from precisionbench.results.checked import WrongValueError, checked
+from precisionbench.results.json_values import parse_json
 from precisionbench.results.tuning import NOT_FINISHED, Trial, TuningData
+from precisionbench.results.tuning_format import problem_of, problem_of_trial
 
 _FORMAT = "precisionbench.tuning-journal"
 _VERSION = 1
@@ -53,6 +55,15 @@ def key_of(*parts: Any) -> str:
     """
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+@attrs.frozen
+class _Line:
+    """A line of the file: a key, with a trial or a result."""
+
+    key: str
+    trial: Trial | None = None
+    result: TuningData | None = None
 
 
 @attrs.define
@@ -131,15 +142,18 @@ class Journal:
             self._append("\n")
         for line in lines[1:]:
             try:
-                self._add(json.loads(line))
-            except (ValueError, TypeError, KeyError, AttributeError, WrongValueError):
+                self._add(checked(parse_json(line), _Line))
+            except ValueError:
                 self.damaged += 1  # what it was of is tried again
 
-    def _add(self, line: dict[str, Any]) -> None:
-        if "trial" in line:
-            self.trials[line["key"]] = checked(line["trial"], Trial)
+    def _add(self, line: _Line) -> None:
+        """Add what a line holds, unless it is something that a saved result could not hold."""
+        if line.trial is not None and not problem_of_trial(line.trial):
+            self.trials[line.key] = line.trial
+        elif line.result is not None and not problem_of(line.result):
+            self.results[line.key] = line.result
         else:
-            self.results[line["key"]] = checked(line["result"], TuningData)
+            raise WrongValueError("must hold a trial or a result")
 
     def known(self, spec: str) -> Trial | None:
         """What became of a configuration in an earlier run; None where it has to be tried.
@@ -191,7 +205,7 @@ def _unusable(path: Path, exc: OSError) -> OutputError:
 
 def _check_header(path: Path, lines: list[str]) -> None:
     try:
-        header = json.loads(lines[0]) if lines else {}
+        header = parse_json(lines[0]) if lines else {}
     except ValueError:
         header = {}
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
