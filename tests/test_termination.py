@@ -1,4 +1,4 @@
-"""SIGTERM undoes what was begun, says what is kept, and then ends the process by that signal."""
+"""SIGTERM and SIGHUP undo what was begun, say what is kept, and then end the process themselves."""
 
 from __future__ import annotations
 
@@ -40,6 +40,28 @@ print("never")
     assert done.stderr == "precisionbench: ended by SIGTERM; nothing is kept\n"
 
 
+def test_a_closed_terminal_ends_it_in_order():
+    done = run("""
+with terminated_in_order():
+    try:
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(0.01)
+    finally:
+        print("undone", flush=True)
+""")
+    assert (done.returncode, done.stdout) == (-signal.SIGHUP, "undone\n")
+    assert done.stderr == "precisionbench: ended by SIGHUP; nothing is kept\n"
+    ignored = run("""
+signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+with terminated_in_order():
+    os.kill(os.getpid(), signal.SIGHUP)
+    time.sleep(0.01)
+    print("goes on", flush=True)
+    end()
+""")
+    assert (ignored.returncode, ignored.stdout) == (-signal.SIGTERM, "goes on\n")
+
+
 def test_the_last_line_says_what_is_kept():
     done = run("""
 with terminated_in_order():
@@ -48,6 +70,20 @@ with terminated_in_order():
     except Terminated as exc:
         exc.kept = "rounds are kept"
         raise
+""")
+    assert done.stderr == "precisionbench: ended by SIGTERM; rounds are kept\n"
+
+
+def test_what_is_kept_is_known_where_the_signal_comes_again_while_it_is_undone():
+    done = run("""
+from precisionbench._internal import termination
+termination._REPEATED_WITHIN_S = 0.0
+with terminated_in_order():
+    try:
+        end()
+    except Terminated as exc:
+        exc.kept = "rounds are kept"
+        end()
 """)
     assert done.stderr == "precisionbench: ended by SIGTERM; rounds are kept\n"
 

@@ -215,6 +215,21 @@ def test_a_search_that_is_interrupted_without_a_result_says_what_is_kept(
     assert done.stderr.startswith(f"Interrupted: {says}")
 
 
+def test_a_second_ctrl_c_says_what_is_kept_too(here, monkeypatch):
+    def interrupted(*_: object, **__: object) -> None:
+        exc = KeyboardInterrupt()
+        vars(exc)["kept"] = "what was tried is kept in 'kept.jsonl'"
+        try:
+            raise exc
+        finally:
+            raise KeyboardInterrupt  # while the first one ends worker processes
+
+    monkeypatch.setattr("precisionbench.workflows.tuning.tune.tune", interrupted)
+    done = tune()
+    assert done.exit_code == 130
+    assert done.stderr == "Interrupted: what was tried is kept in 'kept.jsonl'\n"
+
+
 # --- the space ----------------------------------------------------------------------------------
 
 

@@ -157,14 +157,32 @@ class OutputExistsError(OutputError, FileExistsError):
     """The file exists and may not be replaced."""
 
 
+_NOTHING_KEPT = "nothing is kept"
+
+
 class Terminated(BaseException):
-    """SIGTERM was received; see `_internal.termination`.
+    """SIGTERM or SIGHUP was received; see `_internal.termination`.
 
     Attributes:
         kept: what of the run is kept, as a sentence.
     """
 
-    kept = "nothing is kept"
+    kept = _NOTHING_KEPT
+
+
+def kept_at(end: BaseException) -> str:
+    """What of a run is kept that a signal has ended, as a sentence.
+
+    Args:
+        end: with an attribute `kept`; or raised by a second signal, while one that has it was
+            handled.
+    """
+    found: BaseException | None = end
+    while found is not None:
+        if "kept" in vars(found):
+            return str(vars(found)["kept"])
+        found = found.__context__
+    return _NOTHING_KEPT
 
 
 # Exceptions to catch from third-party code, some of which calls sys.exit() instead of raising.

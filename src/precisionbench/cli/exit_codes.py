@@ -57,6 +57,11 @@ class Interrupted(_Failure):
 
     exit_code = INTERRUPTED
 
+    def __init__(self, kept: str) -> None:
+        """What is saved, which also holds where a second Ctrl-C comes before this is shown."""
+        super().__init__(kept)
+        self.kept = kept
+
     def show(self, file: object = None) -> None:
         """Print the message to stderr."""
         click.echo(f"Interrupted: {self.format_message()}", err=True)

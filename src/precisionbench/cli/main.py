@@ -47,6 +47,7 @@ from precisionbench.errors import (
     PrecisionBenchError,
     PreparationError,
     StateLeakError,
+    kept_at,
     one_line,
 )
 
@@ -103,8 +104,8 @@ class _Group(click.Group):
         try:
             with _output_errors():
                 return super().make_context(*args, **extra)
-        except KeyboardInterrupt:
-            raise Interrupted("nothing is kept") from None
+        except KeyboardInterrupt as exc:
+            raise Interrupted(kept_at(exc)) from None
 
     def _invoke(self, ctx: click.Context) -> Any:
         try:
@@ -118,8 +119,8 @@ class _Group(click.Group):
             print_traceback(exc)
             failed = isinstance(exc, _NOTHING_MEASURED)
             raise (NothingMeasured if failed else BadUsage)(str(exc)) from exc
-        except KeyboardInterrupt:
-            raise Interrupted("nothing is kept") from None
+        except KeyboardInterrupt as exc:
+            raise Interrupted(kept_at(exc)) from None
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as exc:  # a bug; exit code 1 would read as a missed threshold

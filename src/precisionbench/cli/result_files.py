@@ -87,7 +87,7 @@ class ResultFiles(NamedTuple):
 
         Raises:
             Interrupted: Ctrl-C was pressed; the message says what the journal holds.
-            Terminated: likewise for SIGTERM.
+            Terminated: likewise for SIGTERM and SIGHUP.
             OutputError: the journal cannot be created.
         """
         from precisionbench.results.journal import claim_file

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +12,7 @@ import click
 
 from precisionbench.cli.completion import AnyFile
 from precisionbench.cli.early_start import start_fork_server
-from precisionbench.cli.exit_codes import INTERRUPTED, Interrupted, exit_codes_text
+from precisionbench.cli.exit_codes import INTERRUPTED, exit_codes_text
 from precisionbench.cli.options import (
     Number,
     device_option,
@@ -35,7 +34,6 @@ from precisionbench.cli.workload_options import (
     model_argument,
     random_inputs,
 )
-from precisionbench.errors import Terminated
 
 if TYPE_CHECKING:
     from precisionbench.workflows.tuning.tuned import Tuned
@@ -211,20 +209,11 @@ def tune(
     from precisionbench.workflows.tuning.tune import tune as search
 
     options["journal"] = None if no_journal else journal or "auto"
-    with progress(quiet) as on_progress, _explained_end():
+    with progress(quiet) as on_progress:
         result = search(model, on_progress=on_progress, **wanted.as_arguments(), **options)
     _write(result, files, as_json)
     if result.data.ended_by == "interrupted":
         click.get_current_context().exit(INTERRUPTED)
-
-
-@contextlib.contextmanager
-def _explained_end() -> Iterator[None]:
-    """What is kept of a search that Ctrl-C ends without a result, for the message."""
-    try:
-        yield
-    except KeyboardInterrupt as exc:
-        raise Interrupted(getattr(exc, "kept", Terminated.kept)) from None
 
 
 def _write(result: Tuned, files: ResultFiles, as_json: bool) -> None:

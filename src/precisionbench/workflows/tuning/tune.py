@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -256,7 +257,8 @@ def _tuned(
     if whole in memory.results:
         result = _unchanged(memory.results[whole], memory.path)
     else:
-        result = _searched(workload, judge, wanted, tell, found, memory, target, calibration)
+        with _told_where(memory.path):
+            result = _searched(workload, judge, wanted, tell, found, memory, target, calibration)
         may_pass = any(trial.may_pass for trial in result.trials)
         if result.ended_by == "finished" and not may_pass:
             memory.keep_result(whole, result)
@@ -278,6 +280,21 @@ def _unchanged(result: TuningData, path: Path | None) -> TuningData:
         f"{path}"
     )
     return attrs.evolve(result, notes=(*result.notes, text), elapsed_s=0.0)
+
+
+@contextlib.contextmanager
+def _told_where(path: Path | None) -> Iterator[None]:
+    """Let what ends a search say where the journal is, for the message of the command line, too.
+
+    It also covers the end of the worker processes, in which a second Ctrl-C may come.
+    """
+    try:
+        yield
+    except ENDS_OF_RUN as exc:
+        if path is not None:
+            where = f"what was tried is kept in {quoted(path)}; the same again goes on"
+            vars(exc)["kept"] = where
+        raise
 
 
 def _searched(
@@ -309,14 +326,8 @@ def _searched(
         report(Status("preparing the reference", 0, 0, wanted.reference, None, wanted.budget_s))
         if bench.has_room(wanted.reference, ahead + _REFERENCES):
             search.begin_builds()
-        try:
-            bench.begin(wanted.reference, wanted.end_s, search.end_builds)
-            search.run()
-        except ENDS_OF_RUN as exc:
-            if memory.path is not None:  # for the message, also of the command line
-                where = quoted(memory.path)
-                vars(exc)["kept"] = f"what was tried is kept in {where}; the same again goes on"
-            raise
+        bench.begin(wanted.reference, wanted.end_s, search.end_builds)
+        search.run()
     return _result(search, bench, wanted, found, memory, target)
 
 
