@@ -234,7 +234,10 @@ USAGE = {
     "unknown device": (["cli_models:tiny", "--device", "tpu9"], "the device 'tpu9' cannot be used"),
     "no name": (["cli_models:tiny", "-o", ""], "the name of the file is empty; give one"),
     "no folder": (["cli_models:tiny", "-o", "no/r.json"], "there is no folder 'no'"),
-    "batch of none": (["cli_models:tiny", "--batch-size", "0"], "0 is not in the range x>=1"),
+    "batch of none": (
+        ["cli_models:tiny", "--batch-size", "0"],
+        "'0' is not a whole number of 1 or more",
+    ),
 }
 
 
@@ -268,7 +271,7 @@ def test_a_class_in_a_file_is_measured_on_inputs_of_a_shape(here):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("cli_models:tiny", "--batch-size", "0"), "0 is not in the range x>=1"),
+        (("cli_models:tiny", "--batch-size", "0"), "'0' is not a whole number of 1 or more"),
         (
             ("cli_models:tiny", "--input-shape", "3,a"),
             "'3,a' is not a shape; write it as 3,224",
@@ -324,9 +327,9 @@ def test_several_batch_sizes_end_in_the_one_at_which_throughput_stops_growing(he
         (("a=m:f", "b=m:g", "--explain", "--experiments", "auto"), "are made on one model"),
         (
             ("cli_models:tiny", "--batch-size", "1,x"),
-            "'x' is not a whole number; write sizes as 8",
+            "'x' is not a whole number of 1 or more; write sizes as 8",
         ),
-        (("cli_models:tiny", "--batch-size", "4,0"), "0 is not in the range x>=1"),
+        (("cli_models:tiny", "--batch-size", "4,0"), "'0' is not a whole number of 1 or more"),
         (("a=m:f", "b=m:g", "--fail-under", "half>=1"), "row 'half' is not measured"),
     ],
 )

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Hashable
 from pathlib import Path
 
 import attrs
@@ -254,6 +255,13 @@ def test_without_arguments_it_prepares_the_model_that_was_tuned(tuned, features)
 def test_the_tuned_model_can_be_prepared_for_another_batch(tuned, features):
     with tuned.prepare(inputs=features[:8]) as fast:
         assert fast(features[8:16]).shape == (8, 8)
+
+
+def test_a_result_is_not_hashable_as_a_comparison_is_not():
+    for result in (found := pb.Tuned(tuning_data()), found.comparison):
+        assert not isinstance(result, Hashable)
+        with pytest.raises(TypeError, match=f"unhashable type: '{type(result).__name__}'"):
+            hash(result)
 
 
 BATCHED = pb.Tuned(tuning_data(best="eager:batch_size=16", reference="eager:batch_size=16"))

@@ -130,8 +130,14 @@ USAGE = (
     (METRIC[:2], "--metric, --data and --drop belong together; add --data and --drop"),
     (("--lower-is-better",), "--lower-is-better is of a --metric; add it"),
     (("--journal", "a", "--no-journal"), "--journal and --no-journal exclude each other"),
-    (("--batch-sizes", "1,x"), "'x' is not a whole number"),
-    (("--batch-sizes", "0"), "0 is not in the range x>=1"),
+    (("--batch-sizes", "1,x"), "'x' is not a whole number of 1 or more; write sizes as 8"),
+    (("--batch-sizes", "0"), "'0' is not a whole number of 1 or more; write sizes as 8"),
+    (("--batch-size", "-1"), "'-1' is not a whole number of 1 or more; write sizes as 8"),
+    (("--max-error", "-1"), "'-1' is not a number of 0 or more; write it as 0.01"),
+    (("--drop", "-1"), "'-1' is not a number of 0 or more; write it as 0.005"),
+    (("--max-error", "inf"), "'inf' is infinite; it must be a number of 0 or more; write it as"),
+    (("--show-space", "--reference", "nosuch"), "there is no backend 'nosuch'"),
+    (("--show-space", "--reference", "half:dtype=x"), "half: dtype cannot be 'x'"),
     (("--metric", "mean", *METRIC[2:]), "the metric 'mean' names no function; write 'package.mod"),
     (("--metric", "tuning_models:maen", *METRIC[2:]), "did you mean 'mean'?"),
     (
@@ -231,6 +237,13 @@ def test_a_second_ctrl_c_says_what_is_kept_too(here, monkeypatch):
 
 
 # --- the space ----------------------------------------------------------------------------------
+
+
+def test_the_space_has_the_reference_once_however_it_is_written(asked, monkeypatch):
+    found = Space((Family("half", Stage.PRECISION, ("half",)),))
+    monkeypatch.setattr("precisionbench.workflows.tuning.tune.planned", lambda *_, **__: found)
+    done = tune("--show-space", "--json", "--reference", "half:dtype=float16")
+    assert json.loads(done.stdout)["tried"] == ["half"]
 
 
 @pytest.mark.parametrize("option", ["-o", "--html"])

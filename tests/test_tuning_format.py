@@ -89,6 +89,7 @@ WRONG = (
     ("final.version", 99, "the final comparison in .* has format version 99"),
     ("final.format", "precisionbench.tuning", "the final comparison in .* is not a precisionb"),
     ("final.results.0.batch_size", "x", r"final\.results\[0\]\.batch_size must be a whole number"),
+    ("final.environment.gpu.compute_capability", "x", "compute_capability must be two numbers"),
     ("final.reference", "half", "reference is not that of the final comparison"),
     ("best", "compile:mode=none", "best is 'compile:mode=none', which is none of the trials"),
     ("best", 3, "best must be text"),

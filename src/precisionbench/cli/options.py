@@ -39,8 +39,9 @@ class Number(FloatType):
         except ValueError:
             number = math.nan
         if not 0 <= number < math.inf or (self.above_0 and number == 0):
-            what = f"{self.what} above 0" if self.above_0 else self.what
-            self.fail(f"{value!r} is not {what}; write it as {self.example}", param, ctx)
+            what = f"{self.what} above 0" if self.above_0 else f"{self.what} of 0 or more"
+            is_or = "is infinite; it must be" if math.isinf(number) else "is not"
+            self.fail(f"{value!r} {is_or} {what}; write it as {self.example}", param, ctx)
         return number
 
 

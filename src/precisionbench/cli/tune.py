@@ -237,12 +237,17 @@ def _print_space(model: str, options: dict[str, Any], as_json: bool) -> None:
     """Print what would be tried and what is left out."""
     from precisionbench.measure.options import check_budget
     from precisionbench.report.tuning import space_text
-    from precisionbench.workflows.tuning.tune import LEAST_BUDGET_S, planned
+    from precisionbench.workflows.tuning.tune import (
+        LEAST_BUDGET_S,
+        checked_reference,
+        planned,
+    )
 
     check_budget(options["budget_s"], LEAST_BUDGET_S)
+    reference = checked_reference(options["reference"])
     names = ("inputs", "device", "batch_size", "seed", "include", "exclude", "batch_sizes")
     space = planned(model, **{name: options[name] for name in names if name in options})
-    tried = [options["reference"], *(spec for one in space.families for spec in one.first)]
+    tried = [reference, *(spec for one in space.families for spec in one.first)]
     tried = [*dict.fromkeys(tried)]
     further = {one.backend: one.further for one in space.families}
     if as_json:

@@ -42,12 +42,12 @@ class _BatchSizes(SizesType):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
         """The numbers of the text."""
-        one = click.IntRange(min=1)
         parts = [part.strip() for part in str(value).split(",")]
         for part in parts:
-            if not part.isdecimal():
-                self.fail(f"{part!r} is not a whole number; write sizes as 8 or 1,8,32", param, ctx)
-        return tuple(one(part, param, ctx) for part in parts)
+            if not part.isdecimal() or not part.strip("0"):
+                what = "a whole number of 1 or more"
+                self.fail(f"{part!r} is not {what}; write sizes as 8 or 1,8,32", param, ctx)
+        return tuple(click.INT(part, param, ctx) for part in parts)
 
 
 def _one_size(_: click.Context, __: click.Parameter, sizes: Sizes | None) -> int | None:

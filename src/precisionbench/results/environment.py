@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import attrs
 
 from precisionbench.display import Shown
 from precisionbench.results.json_values import Json
+
+_CAPABILITY = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
+
+
+def _check_capability(_: object, __: object, capability: str) -> None:
+    if not _CAPABILITY.fullmatch(capability):
+        raise ValueError("compute_capability must be two numbers, such as 9.0")
 
 
 @attrs.frozen(repr=False)
@@ -26,7 +34,7 @@ class Gpu(Shown):
     """
 
     name: str
-    compute_capability: str
+    compute_capability: str = attrs.field(validator=_check_capability)
     memory_bytes: int
     multiprocessors: int
     driver: str | None = None

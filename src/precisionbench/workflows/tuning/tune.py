@@ -134,7 +134,7 @@ def tune(
     check_bound(max_error, metric, data, drop)
     check_budget(budget_s, LEAST_BUDGET_S)
     wanted = _Wanted(
-        reference=canonical_spec(availability.make(reference)),
+        reference=checked_reference(reference),
         include=include,
         exclude=exclude,
         batch_sizes=checked_sizes(batch_sizes),
@@ -166,6 +166,18 @@ class _Wanted:
     @property
     def end_s(self) -> float:
         return self.begun_s + self.budget_s
+
+
+def checked_reference(spec: str) -> str:
+    """The canonical spec of a reference.
+
+    Args:
+        spec: as for `tune`.
+
+    Raises:
+        SpecError: it names no backend, or its options cannot be understood.
+    """
+    return canonical_spec(availability.make(spec))
 
 
 def _checked_seed(seed: int | None) -> int:

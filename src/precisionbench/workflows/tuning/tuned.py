@@ -59,6 +59,8 @@ class Tuned(TableResult):
     workload: Any = attrs.field(default=None, eq=False)  # of `Workload`
     calibration: Any = attrs.field(default=None, eq=False)  # of `CalibrationBatches`
 
+    __hash__ = None  # type: ignore[assignment]  # as `Comparison`: its records hold dictionaries
+
     @property
     def spec(self) -> str:
         """The configuration that was chosen, as `compare` takes it."""
