@@ -389,11 +389,12 @@ def ended_by(number: signal.Signals, folder: Path, journal: Path) -> str:
 
 
 @pytest.mark.slow
-def test_a_run_that_is_terminated_says_where_it_is_kept(tmp_path):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_run_that_is_terminated_says_where_it_is_kept(name, tmp_path):
     journal = tmp_path / "journal.jsonl"
-    said = ended_by(signal.SIGTERM, tmp_path, journal)
+    said = ended_by(signal.Signals[name], tmp_path, journal)
     assert said.endswith(
-        f"ended by SIGTERM; what was tried is kept in '{journal}'; the same again goes on\n"
+        f"ended by {name}; what was tried is kept in '{journal}'; the same again goes on\n"
     )
 
 

@@ -252,7 +252,7 @@ def exclusive(options: Options, modules: Sequence[str]) -> Iterator[ForkServer |
     """One comparison at a time; random states are afterwards as they were.
 
     Gives the server that forks the workers; it imports torch and modules while others work. SIGTERM
-    ends the workers first, and then this process.
+    and SIGHUP end the workers first, and then this process.
 
     Args:
         options: of the comparison.

@@ -19,7 +19,7 @@ def checked_specs(argument: str, given: Iterable[str] | None) -> tuple[str, ...]
         given: what the user gives, which is iterated over once; None is none.
 
     Raises:
-        SpecError: it is no list of specs, or one of them cannot be understood.
+        SpecError: it is not a list of specs, or one of them cannot be understood.
     """
     found = _listed(argument, given, str, "['half']")
     for spec in found:
@@ -41,7 +41,7 @@ def checked_sizes(given: Iterable[int] | None) -> tuple[int, ...]:
         given: as for `checked_specs`.
 
     Raises:
-        SpecError: it is no list of whole numbers from 1.
+        SpecError: it is not a list of whole numbers from 1.
     """
     found = _listed("batch_sizes", given, int, "[1, 8, 32]")
     for size in found:
