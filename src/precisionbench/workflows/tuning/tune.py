@@ -319,7 +319,8 @@ def _searched(
     target: Target,
     calibration: CalibrationBatches | None,
 ) -> TuningData:
-    with OpenRows.of(workload, None) as rows:
+    # Here, too, because SIGTERM ends this process on leaving the rows.
+    with OpenRows.of(workload, None) as rows, _told_where(memory.path):
         slots = _slots(workload.device.type)
         ahead = _ahead(workload.device.type, slots)
         bench = WorkerBench(rows, judge, slots, ahead, calibration)
