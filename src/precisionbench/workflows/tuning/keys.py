@@ -38,6 +38,7 @@ class Keys:
         judge: Judge,
         workload: Workload,
         reference: str,
+        unread: str = "",
     ) -> Keys:
         """The keys of a search.
 
@@ -47,6 +48,7 @@ class Keys:
             judge: what the accuracy is measured on.
             workload: the model and inputs.
             reference: spec of the row that speed-ups are over.
+            unread: as `fingerprint.unread` gives it for the model.
         """
         base = {
             **as_key(target),
@@ -54,7 +56,9 @@ class Keys:
             "cores": [where.cpu_cores, where.threads],
             "power": where.power_mode,
             "bound": json_format.unstructured(judge.bound),
-            "inputs": fingerprint.values(workload.inputs.tensors()),
+            "inputs": fingerprint.batch((workload.inputs.args, workload.inputs.kwargs)),
+            "batch_size": workload.info.batch_size,
+            "unread": unread,
             "data": judge.key,
             "reference": reference,
             "calibration": "data" if judge.bound.is_metric else "inputs",

@@ -48,7 +48,7 @@ def differences(tuned: Target, here: Target) -> Iterator[str]:
         if ours != version:
             yield f"{name} is {ours or 'not installed'} and not {version}"
     if tuned.architecture != here.architecture:
-        yield "the model's tensors or code differ"
+        yield "the model's tensors or code differ, or the options of its layers"
 
 
 def as_key(target: Target) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from precisionbench.measure.open_rows import OpenRows
 from precisionbench.measure.options import check_budget, check_seed
 from precisionbench.measure.rows import packages_of, plan
 from precisionbench.measure.worker.shared_server import SHARED_SERVER
+from precisionbench.model import fingerprint
 from precisionbench.model.libraries import library_modules
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.report.progress import shown
@@ -255,8 +256,9 @@ def _tuned(
     specs = [wanted.reference, *(spec for family in found.families for spec in family.first)]
     where = environment.capture(workload.device, packages_of(plan(specs, wanted.reference)[0]))
     target = target_of(where, model)
+    unread = fingerprint.unread(model)
     del model
-    keys = Keys.of(target, where, judge, workload, wanted.reference)
+    keys = Keys.of(target, where, judge, workload, wanted.reference, unread)
     calibration = _calibration(judge, workload)
     if journal == "auto":
         place = default_journal(target.architecture, target.device)

@@ -272,7 +272,10 @@ class Tuned(TableResult):
                 "tune again here, or prepare it anyway with force=True",
             )
         if here.weights != self.data.target.weights:
-            _warn("the model's weights are not those that were tuned, so its error can be another")
+            _warn(
+                "the model's weights, or other values that it holds or reads, are not those that "
+                "were tuned, so its error and its speed can be others"
+            )
 
 
 def _at_batch_of(workload: Workload, backend: Backend) -> Backend:
