@@ -299,6 +299,7 @@ def test_a_model_whose_tensors_were_called_is_the_same():
     assert whole(model) == found
 
 
+@pytest.mark.slow  # it imports torch in a process
 def test_a_model_is_the_same_in_another_process():
     script = (
         "import test_fingerprint as t\n"

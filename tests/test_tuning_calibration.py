@@ -160,3 +160,40 @@ def test_openvino_is_calibrated_with_the_data_of_the_metric():
     note = "openvino:precision=int8 was calibrated with the inputs of 3 batches of data"
     assert note in found.data.notes
     assert found.data.calibration.batches == 3
+
+
+class Held(nn.Module):
+    def __init__(self, held: int) -> None:
+        super().__init__()
+        self.held = held
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features * self.held
+
+
+def heads(count: int) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.TransformerEncoderLayer(8, count, 8, batch_first=True).eval()
+
+
+def tuned_for(model: nn.Module) -> pb.Tuned:
+    target = target_of(environment.capture(torch.device("cpu"), []), model, {})
+    return pb.Tuned(tuning_data(best="eager", reference="eager", target=target))
+
+
+def test_a_model_whose_layers_have_other_options_is_refused():
+    inputs = torch.ones(2, 3, 8)
+    refused = pytest.raises(IncomparableError, match="or the options of its layers")
+    with refused, tuned_for(heads(2)).prepare(heads(4), inputs, device="cpu"):
+        pass
+    with tuned_for(heads(2)).prepare(heads(2), inputs, device="cpu") as fast:
+        assert fast(inputs).shape == inputs.shape
+
+
+@pytest.mark.filterwarnings("error")
+def test_other_values_of_attributes_are_a_warning():
+    warned = pytest.warns(UserWarning, match="other values that it holds or reads")
+    with warned, tuned_for(Held(2)).prepare(Held(3), ONES, device="cpu") as fast:
+        assert float(fast(ONES).mean()) == 3.0
+    with tuned_for(Held(2)).prepare(Held(2), ONES, device="cpu") as fast:
+        assert float(fast(ONES).mean()) == 2.0

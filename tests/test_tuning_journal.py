@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
+from torch import nn
 
 from made_up_tuning import tuning_data
 from precisionbench.errors import OutputError, ResultFormatError
+from precisionbench.model.workload import resolve
 from precisionbench.results import json_format
 from precisionbench.results.tuning import FAILED, NOT_FINISHED, SLOWER, WITHIN, Accuracy, Trial
 from precisionbench.statistics import Interval
+from precisionbench.system import environment
+from precisionbench.workflows.tuning.accuracy import ErrorJudge
 from precisionbench.workflows.tuning.journal import Journal, default_journal, key_of
+from precisionbench.workflows.tuning.keys import Keys
+from precisionbench.workflows.tuning.target import target_of
 
 HALF = Trial(
     "half",
@@ -198,3 +205,46 @@ def test_the_default_journal_is_of_a_model_on_a_device(monkeypatch, tmp_path):
 def test_keys_do_not_depend_on_the_order_of_names():
     assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
     assert key_of({"a": 1}) != key_of({"a": 2})
+
+
+class Flagged(nn.Module):
+    """A model of which an argument is no tensor."""
+
+    def forward(self, features, flag=None):
+        return features
+
+
+def spec_key(inputs, unread="", **options):
+    """The key of a configuration for these inputs."""
+    workload = resolve(Flagged(), inputs, device="cpu", **options)
+    where = environment.capture(workload.device, [])
+    target = target_of(where, Flagged(), {})
+    judge = ErrorJudge.of(None, workload.inputs, 0)
+    return Keys.of(target, where, judge, workload, "eager", unread).of_spec("eager")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        (torch.ones(4, 2), False),
+        (torch.ones(4, 2), "a"),
+        (torch.ones(4, 2), [1, 2]),
+        (torch.ones(4, 2), None),
+        {"features": torch.ones(4, 2), "flag": False},
+        (torch.zeros(4, 2), True),
+    ],
+)
+def test_all_inputs_are_part_of_the_key(other):
+    inputs = (torch.ones(4, 2), True)
+    assert spec_key(inputs) == spec_key((torch.ones(4, 2), True))
+    assert spec_key(inputs) != spec_key(other)
+
+
+def test_the_batch_size_is_part_of_the_key():
+    inputs = torch.ones(4, 2)
+    assert spec_key(inputs, batch_size=1) != spec_key(inputs)
+    assert spec_key(inputs, batch_size=4) == spec_key(inputs)
+
+
+def test_what_cannot_be_read_is_part_of_the_key():
+    assert spec_key(torch.ones(4, 2), "one") != spec_key(torch.ones(4, 2), "other")

@@ -140,8 +140,9 @@ class Target(Shown):
         device: name of the GPU or the CPU.
         compute_capability: of the GPU; empty on a CPU.
         versions: of Python, torch and the packages that the configuration uses, by name.
-        architecture: identifies the names, shapes and dtypes of the model's tensors and its code.
-        weights: identifies the values of its tensors.
+        architecture: identifies the names, shapes and dtypes of the model's tensors, its code, and
+            the options of torch's layers in it.
+        weights: identifies the values of its tensors, and others that it holds or reads.
     """
 
     device: str
