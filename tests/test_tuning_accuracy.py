@@ -12,13 +12,9 @@ from precisionbench.results.tuning import BEYOND, UNCLEAR, WITHIN
 from precisionbench.statistics.means import bootstrap_mean, next_value
 from precisionbench.torchtools.from_paths import from_paths
 from precisionbench.torchtools.tensors import Inputs, walk
-from precisionbench.workflows.tuning.accuracy import (
-    SHUFFLED,
-    ErrorJudge,
-    check_bound,
-    inputs_of,
-    metric_judge,
-)
+from precisionbench.workflows.tuning.accuracy import SHUFFLED, ErrorJudge, check_bound
+from precisionbench.workflows.tuning.batches import inputs_of
+from precisionbench.workflows.tuning.metric import metric_judge
 
 GIVEN = Inputs((torch.arange(24.0).reshape(4, 6),), {})
 EXPECTED = [{"": torch.full((4, 3), 2.0)} for _ in range(1 + SHUFFLED)]
@@ -95,6 +91,50 @@ def test_inputs_whose_reference_is_not_finite_are_dropped():
     assert judge.bound.batches == len(judge.inputs) == SHUFFLED
 
 
+MASKED = torch.tensor([2.0, 2.0, -math.inf]).expand(4, 3)
+NAN = torch.full((4, 3), math.nan)
+
+
+def masked_judge() -> ErrorJudge:
+    return ErrorJudge.of(1e-2, GIVEN, seed=0).with_reference([{"": MASKED}] * 4, "float64")
+
+
+def test_inputs_whose_reference_has_the_same_mask_are_kept():
+    judge = masked_judge()
+    assert judge.bound.batches == len(judge.inputs) == 1 + SHUFFLED
+    assert not judge.notes
+    assert judge.accuracy([{"": MASKED * 1.001}] * 4).verdict == WITHIN
+
+
+def test_an_error_of_the_given_inputs_alone_is_noted():
+    expected = [EXPECTED[0], *[{"": NAN}] * SHUFFLED]
+    (note,) = ErrorJudge.of(1e-2, GIVEN, seed=0).with_reference(expected, "float64").notes
+    assert "so the error is that of the given inputs only" in note
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        (torch.full((4, 3), 2.0), "4 elements are finite where the reference is infinite or NaN"),
+        (MASKED * -1, "4 elements are infinite or NaN in another way than in the reference"),
+    ],
+)
+def test_elements_that_only_the_reference_masks_are_named(output, words):
+    assert masked_judge().accuracy([{"": output}] * 4).reason == words
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ({}, "the output of float64 holds no tensor; accuracy is judged by tensors, so let the"),
+        ({"": torch.ones(0, 3)}, "all tensors in the output of float64 are empty, .* or metric"),
+    ],
+)
+def test_a_reference_without_elements_is_refused_with_what_to_do(output, words):
+    with pytest.raises(WorkloadError, match=words):
+        ErrorJudge.of(1e-2, GIVEN, seed=0).with_reference([output] * 4, "float64")
+
+
 def test_the_reference_is_named_in_the_bound():
     assert error_judge().bound.reference == "float64"
 
@@ -146,9 +186,9 @@ def test_the_reference_is_within_any_bound_on_a_drop():
 
 
 def test_the_first_batches_are_enough_where_others_have_no_output():
-    judge = metric_judge(top1, BATCHES, 0.1, True, GIVEN, from_paths)
+    judge = metric_judge(top1, BATCHES, 0.3, True, GIVEN, from_paths)
     judge = judge.with_reference([RIGHT] * 3, "eager")
-    assert (judge.bound.batches, len(judge.batches), len(judge.inputs)) == (3, 3, 3)
+    assert (judge.bound.batches, len(judge.read.found), len(judge.inputs)) == (3, 3, 3)
     assert judge.accuracy([RIGHT] * 3).verdict == WITHIN
 
 
@@ -162,7 +202,7 @@ def test_a_metric_may_be_better_where_it_is_lower():
 
 
 def test_a_metric_that_is_no_number_is_beyond_the_bound():
-    metrics = iter([1.0] * 8 + [math.nan] * 8)
+    metrics = iter([1.0] * 9 + [math.nan] * 8)  # the first batch's is computed twice
     judge = metric_judge(lambda *_: next(metrics), BATCHES, 0.1, True, GIVEN, from_paths)
     found = judge.with_reference([RIGHT] * 8, "eager").accuracy([RIGHT] * 8)
     assert (found.verdict, found.loss, found.metric) == (BEYOND, None, None)  # as JSON has no NaN
@@ -261,6 +301,7 @@ def test_no_batch_is_refused():
         ((None, top1, None, 0.1), "metric needs data as well"),
         ((None, top1, None, None), "metric needs data and drop as well"),
         ((None, None, BATCHES, None), "data and drop belong to a metric"),
+        ((None, "top1", BATCHES, 0.1), "metric is a str, and no function; give the function"),
         ((-1.0, None, None, None), "max_error is -1.0"),
         ((True, None, None, None), "max_error is True"),
         ((None, top1, BATCHES, "0.1"), "drop is '0.1'"),

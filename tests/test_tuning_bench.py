@@ -19,6 +19,7 @@ from precisionbench.errors import (
     OutOfMemoryError,
     PrecisionBenchError,
     WorkerError,
+    WorkloadError,
 )
 from precisionbench.measure.open_rows import LateError
 from precisionbench.results.evidence import LayerError
@@ -26,8 +27,9 @@ from precisionbench.results.tuning import WITHIN
 from precisionbench.torchtools.global_state import threads
 from precisionbench.torchtools.tensors import Inputs
 from precisionbench.workflows.tuning import bench as bench_module
-from precisionbench.workflows.tuning.accuracy import SHUFFLED, ErrorJudge, metric_judge
+from precisionbench.workflows.tuning.accuracy import SHUFFLED, ErrorJudge
 from precisionbench.workflows.tuning.bench import WorkerBench
+from precisionbench.workflows.tuning.metric import metric_judge
 
 GIVEN = Inputs((torch.arange(1.0, 13.0).reshape(3, 4),))
 LATE = LateError("it was not built when the time was over", "use a larger budget_s")
@@ -137,9 +139,9 @@ def test_errors_of_a_model_whose_output_is_zero_say_nothing(tmp_path):
     assert note.startswith("all outputs are zero, infinite or NaN for these inputs, so the errors")
 
 
-def test_errors_of_an_output_without_tensors_say_nothing():
-    judge = ErrorJudge.of(1e-2, GIVEN, 0).with_reference([{}] * 4, "float64")
-    assert judge.is_meaningless
+def test_a_model_whose_output_is_empty_is_refused_before_anything_is_tried(tmp_path):
+    with pytest.raises(WorkloadError, match="all tensors in the output of eager are empty"):
+        begun(tmp_path, lambda x: x[:0])
 
 
 def test_a_part_of_a_layer_is_no_layer_of_its_own():

@@ -22,6 +22,8 @@ FAILED = "failed"
 NOT_FINISHED = "not finished"  # the budget or the user ended the search first
 OUTCOMES = (BEST, FINALIST, SLOWER, INACCURATE, FAILED, NOT_FINISHED)
 
+# In the reason of a failure: the user's metric raised, which may be at fault itself.
+METRIC_FAILED = "failed for its outputs"
 # In the reason of a failure, which may come from another process: killed (9), perhaps for its
 # memory, a full disk, or a folder that cannot be used.
 _OF_THE_MOMENT = re.compile(
@@ -116,7 +118,13 @@ class Trial(Shown):
     @property
     def may_pass(self) -> bool:
         """Whether it failed by something of the moment, so that a later search tries it again."""
-        return self.outcome == FAILED and _OF_THE_MOMENT.search(self.reason) is not None
+        of_the_moment = self.outcome == FAILED and _OF_THE_MOMENT.search(self.reason) is not None
+        return of_the_moment or self.failed_in_metric
+
+    @property
+    def failed_in_metric(self) -> bool:
+        """Whether the user's metric raised for its outputs."""
+        return self.outcome == FAILED and METRIC_FAILED in self.reason
 
 
 @attrs.frozen(repr=False)

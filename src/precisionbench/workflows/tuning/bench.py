@@ -33,8 +33,9 @@ from precisionbench.results.tuning import RELATIVE_L2, Accuracy
 from precisionbench.spec_syntax import split_spec
 from precisionbench.torchtools.global_state import threads
 from precisionbench.torchtools.saving import save
-from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, MetricJudge, Outputs
+from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, Outputs
 from precisionbench.workflows.tuning.calibration import CalibrationBatches
+from precisionbench.workflows.tuning.metric import MetricJudge
 from precisionbench.workflows.tuning.recheck import changed, given_inputs
 
 _LEAST_START_S = 1.0

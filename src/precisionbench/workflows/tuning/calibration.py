@@ -15,7 +15,7 @@ from precisionbench.model.inputs import with_items
 from precisionbench.results.tuning import CalibrationRecord
 from precisionbench.torchtools.tensors import Inputs
 
-_MOST_BATCHES = 8
+MOST_BATCHES = 8
 
 
 @attrs.frozen
@@ -40,7 +40,7 @@ class CalibrationBatches:
             inputs: the tensors of each batch that the model takes.
             batch_size: items of each.
         """
-        return cls(inputs[:_MOST_BATCHES], batch_size)
+        return cls(inputs[:MOST_BATCHES], batch_size)
 
     @property
     def record(self) -> CalibrationRecord:

@@ -50,12 +50,14 @@ class Keys:
             reference: spec of the row that speed-ups are over.
             unread: as `fingerprint.unread` gives it for the model.
         """
+        # The data say how many batches there are; where time ends their reading that number varies.
+        bound = attrs.evolve(judge.bound, batches=0)
         base = {
             **as_key(target),
             "versions": [__version__, where.python, where.torch, where.cuda, where.cudnn],
             "cores": [where.cpu_cores, where.threads],
             "power": where.power_mode,
-            "bound": json_format.unstructured(judge.bound),
+            "bound": json_format.unstructured(bound),
             "inputs": fingerprint.batch((workload.inputs.args, workload.inputs.kwargs)),
             "batch_size": workload.info.batch_size,
             "unread": unread,

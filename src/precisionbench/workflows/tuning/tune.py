@@ -41,13 +41,14 @@ from precisionbench.results.tuning import (
 from precisionbench.system import cpu_affinity, environment
 from precisionbench.torchtools.from_paths import from_paths
 from precisionbench.workflows.capabilities import capabilities_of
-from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, check_bound, metric_judge
+from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, check_bound
 from precisionbench.workflows.tuning.arguments import checked_sizes
 from precisionbench.workflows.tuning.bench import WorkerBench
 from precisionbench.workflows.tuning.calibration import CalibrationBatches
 from precisionbench.workflows.tuning.estimates import PRIORS
 from precisionbench.workflows.tuning.journal import Journal, default_journal, key_of
 from precisionbench.workflows.tuning.keys import Keys
+from precisionbench.workflows.tuning.metric import metric_judge
 from precisionbench.workflows.tuning.search import Search
 from precisionbench.workflows.tuning.space import Facts, Space, space
 from precisionbench.workflows.tuning.status import Status
@@ -98,10 +99,12 @@ def tune(
         metric: a function `metric(outputs, batch)` that gives a number for a batch, such as its
             accuracy; with `data` and `drop`, instead of `max_error`. `outputs` is the model's
             output on the CPU: a tensor; a tuple for tuples and lists; or a mapping, whose items are
-            also attributes, for mappings and objects.
+            also attributes, for mappings and objects. `batch` is a copy, which may be changed.
         data: batches of the shapes of `inputs`: tensors; sequences that begin with the model's
             arguments, such as (images, labels); or mappings that hold them by name. INT8
-            configurations are calibrated with the inputs of the first 8.
+            configurations are calibrated with the inputs of the first 8. A list or tuple is used
+            whole; of anything else, which may be endless, what can be read in a tenth of the
+            budget.
         drop: how much worse than the reference's the metric may be on average; the 95 % interval
             over the batches has to be within it.
         higher_is_better: false for a metric such as a word error rate.
@@ -124,7 +127,8 @@ def tune(
 
     Raises:
         SpecError: an argument is invalid, or nothing is left to try.
-        WorkloadError: the model, inputs, data or device cannot be used, or the metric fails.
+        WorkloadError: the model, inputs, data or device cannot be used, or the metric fails for
+            outputs of the reference or depends on earlier calls.
         OutputError: the journal cannot be written.
         ResultFormatError: the journal is another file.
         KeyboardInterrupt: a Ctrl-C before anything was measured; later, the best configuration so
@@ -146,11 +150,24 @@ def tune(
     with silence():  # what a factory prints is in each row's log
         place = {"device": device, "batch_size": batch_size}
         workload = resolve(model, inputs, seed=_checked_seed(seed), **place)
-    judge: Judge = ErrorJudge.of(max_error, workload.inputs, workload.seed)
-    if metric is not None:
-        judge = metric_judge(metric, data, drop, higher_is_better, workload.inputs, from_paths)
+    judge = _judge(workload, wanted.budget_s, max_error, metric, data, drop, higher_is_better)
     with shown(on_progress) as tell:
         return _tuned(workload, judge, wanted, tell, journal)
+
+
+def _judge(
+    workload: Workload,
+    budget_s: float,
+    max_error: float | None,
+    metric: Callable[[Any, Any], float] | None,
+    data: Iterable[Any] | None,
+    drop: float | None,
+    higher_is_better: bool,
+) -> Judge:
+    inputs = workload.inputs
+    if metric is None:
+        return ErrorJudge.of(max_error, inputs, workload.seed)
+    return metric_judge(metric, data, drop, higher_is_better, inputs, from_paths, budget_s)
 
 
 @attrs.frozen
@@ -361,6 +378,16 @@ def _on_reference(search: Search) -> Iterator[str]:
     )
 
 
+def _on_metric(search: Search) -> Iterator[str]:
+    """A note where the metric raised for outputs of some configurations."""
+    failed = [trial.spec for trial in search.trials.values() if trial.failed_in_metric]
+    if failed:
+        yield (
+            f"the metric failed for the outputs of {', '.join(failed)}, and not for those of the "
+            "reference; see the reasons: the outputs can be wrong, as NaN, or the metric"
+        )
+
+
 def _result(
     search: Search,
     bench: WorkerBench,
@@ -389,7 +416,7 @@ def _result(
         elapsed_s=time.monotonic() - wanted.begun_s,
         ended_by=search.ended_by,
         notes=(
-            *dict.fromkeys([*bench.notes, *search.notes]),
+            *dict.fromkeys([*bench.judge.notes, *bench.notes, *search.notes, *_on_metric(search)]),
             *_on_reference(search),
             *memory.notes,
             *damaged,

@@ -32,8 +32,8 @@ from precisionbench.results import json_format, tuning_format
 from precisionbench.results.tuning import LeftOut, Trial, TuningData
 from precisionbench.statistics import Interval
 from precisionbench.system import environment
-from precisionbench.workflows.tuning.accuracy import batches_of, inputs_of
-from precisionbench.workflows.tuning.calibration import CalibrationBatches
+from precisionbench.workflows.tuning.batches import batches_of, inputs_of
+from precisionbench.workflows.tuning.calibration import MOST_BATCHES, CalibrationBatches
 from precisionbench.workflows.tuning.target import differences, target_of
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ class Tuned(TableResult):
         known = self.data.calibration
         batches: CalibrationBatches | None = self.calibration
         if data is not None:
-            given = batches_of(data)
+            given = batches_of(data, most=MOST_BATCHES).found
             inputs = [inputs_of(one, workload.inputs, place) for place, one in enumerate(given)]
             batches = CalibrationBatches.first_of(inputs, workload.info.batch_size)
         size = workload.info.batch_size
