@@ -8,8 +8,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from precisionbench.torchtools.from_paths import from_paths
+from precisionbench.torchtools.tensors import Inputs
 from precisionbench.workflows.tuning import batches as batches_module
 from precisionbench.workflows.tuning.batches import batches_of
+from precisionbench.workflows.tuning.keys import Keys
+from precisionbench.workflows.tuning.metric import metric_judge
+
+TARGET = {"device": "H200", "compute_capability": "", "architecture": "a", "weights": "w"}
+WHERE = {
+    **dict.fromkeys(["python", "torch", "cuda", "cudnn", "cpu_cores", "threads", "power_mode"]),
+    "packages": {},
+}
 
 
 @pytest.fixture
@@ -92,6 +102,19 @@ def test_data_that_time_ends_has_the_same_key_however_many_are_read(clock):
     assert few.key == many.key
     larger = batches_of(Loader(clock, 0.5), 200.0)  # which uses more of the data
     assert larger.key != many.key
+
+
+def test_the_keys_of_the_journal_do_not_depend_on_how_many_are_read_in_time(clock):
+    given = Inputs((torch.ones(4, 6),))
+    of_inputs = True, given, from_paths, 100.0
+    judges = [
+        metric_judge(print, Loader(clock, seconds), 0.1, *of_inputs) for seconds in (1.1, 0.5)
+    ]
+    place = SimpleNamespace(**TARGET), SimpleNamespace(**WHERE)
+    workload = SimpleNamespace(inputs=given)
+    few, many = (Keys.of(*place, judge, workload, "eager").base for judge in judges)
+    assert judges[0].bound.batches != judges[1].bound.batches
+    assert few == many
 
 
 def test_every_batch_is_in_the_key_where_all_are_read(clock):

@@ -125,6 +125,15 @@ def test_other_data_is_a_warning():
         assert prepared(pb.Tuned(RESULT), data=[ONES], force=True) == 1.0
 
 
+def test_endless_data_is_read_no_further_than_is_needed():
+    def data():
+        yield from [ONES] * 8
+        raise AssertionError("a ninth batch was asked for")
+
+    with pytest.warns(UserWarning, match="the data is not that of the tuning"):
+        assert prepared(pb.Tuned(RESULT), data=data(), force=True) == 8.0
+
+
 def test_data_of_another_shape_is_refused():
     with pytest.raises(WorkloadError, match="batch 0 of data has inputs of shape"):
         prepared(pb.Tuned(RESULT), data=[torch.ones(5, 8)], force=True)
