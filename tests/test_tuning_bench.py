@@ -26,10 +26,10 @@ from precisionbench.results.evidence import LayerError
 from precisionbench.results.tuning import WITHIN
 from precisionbench.torchtools.global_state import threads
 from precisionbench.torchtools.tensors import Inputs
-from precisionbench.workflows.tuning import bench as bench_module
+from precisionbench.workflows.tuning import worker_bench as bench_module
 from precisionbench.workflows.tuning.accuracy import SHUFFLED, ErrorJudge
-from precisionbench.workflows.tuning.bench import WorkerBench
 from precisionbench.workflows.tuning.metric import metric_judge
+from precisionbench.workflows.tuning.worker_bench import WorkerBench
 
 GIVEN = Inputs((torch.arange(1.0, 13.0).reshape(3, 4),))
 LATE = LateError("it was not built when the time was over", "use a larger budget_s")

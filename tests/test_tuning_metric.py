@@ -17,7 +17,7 @@ from precisionbench.errors import WorkloadError
 from precisionbench.results.tuning import FAILED, METRIC_FAILED, UNCLEAR, WITHIN, Trial
 from precisionbench.torchtools.from_paths import from_paths
 from precisionbench.torchtools.tensors import Inputs
-from precisionbench.workflows.tuning import tune as tune_module
+from precisionbench.workflows.tuning import outcome
 from precisionbench.workflows.tuning.journal import Journal
 from precisionbench.workflows.tuning.metric import metric_judge
 
@@ -129,7 +129,7 @@ def test_a_metric_that_fails_for_a_configuration_only_is_tried_again(tmp_path):
 def test_configurations_for_whose_outputs_the_metric_failed_are_noted():
     reasons = {"half": f"the metric finite {METRIC_FAILED} for batch 1", "compile": "no compiler"}
     trials = {spec: Trial(spec, FAILED, reason) for spec, reason in reasons.items()}
-    (note,) = tune_module._on_metric(SimpleNamespace(trials=trials))
+    (note,) = outcome._on_metric(SimpleNamespace(trials=trials))
     assert note.startswith("the metric failed for the outputs of half, and not for those of the")
 
 

@@ -15,7 +15,6 @@ from torch import nn
 
 from precisionbench._internal.output_capture import silence
 from precisionbench._internal.paths import quoted
-from precisionbench.analysis.tuning import choose
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.errors import ENDS_OF_RUN
 from precisionbench.measure import availability
@@ -29,13 +28,8 @@ from precisionbench.model.workload import Workload, resolve
 from precisionbench.report.progress import shown
 from precisionbench.results.progress import OnProgress, OnProgressOption, Progress
 from precisionbench.results.tuning import (
-    BEST,
     FAILED,
-    FINALIST,
-    INACCURATE,
-    UNCLEAR,
     Target,
-    Trial,
     TuningData,
 )
 from precisionbench.system import cpu_affinity, environment
@@ -43,17 +37,18 @@ from precisionbench.torchtools.from_paths import from_paths
 from precisionbench.workflows.capabilities import capabilities_of
 from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, check_bound
 from precisionbench.workflows.tuning.arguments import checked_sizes
-from precisionbench.workflows.tuning.bench import WorkerBench
 from precisionbench.workflows.tuning.calibration import CalibrationBatches
 from precisionbench.workflows.tuning.estimates import PRIORS
 from precisionbench.workflows.tuning.journal import Journal, default_journal, key_of
 from precisionbench.workflows.tuning.keys import Keys
 from precisionbench.workflows.tuning.metric import metric_judge
+from precisionbench.workflows.tuning.outcome import outcome_of
 from precisionbench.workflows.tuning.search import Search
 from precisionbench.workflows.tuning.space import Facts, Space, space
 from precisionbench.workflows.tuning.status import Status
 from precisionbench.workflows.tuning.target import target_of
 from precisionbench.workflows.tuning.tuned import Tuned
+from precisionbench.workflows.tuning.worker_bench import WorkerBench
 
 _BUDGET_S = 120.0
 LEAST_BUDGET_S = 5.0
@@ -360,81 +355,8 @@ def _searched(
             search.begin_builds()
         bench.begin(wanted.reference, wanted.end_s, search.end_builds)
         search.run()
-    return _result(search, bench, wanted, found, memory, target)
-
-
-def _on_reference(search: Search) -> Iterator[str]:
-    """A note where the reference itself is not accurate enough."""
-    trial = search.trials[search.reference]
-    if trial.outcome != INACCURATE:
-        return
-    unclear = trial.accuracy is not None and trial.accuracy.verdict == UNCLEAR
-    if unclear:
-        yield f"the reference {trial.spec} is not clearly within the bound; give a larger bound"
-        return
-    yield (
-        f"the reference {trial.spec} is not within the bound itself; if its outputs differ "
-        "from call to call, as with dropout, call model.eval(), and else give a larger bound"
-    )
-
-
-def _on_metric(search: Search) -> Iterator[str]:
-    """A note where the metric raised for outputs of some configurations."""
-    failed = [trial.spec for trial in search.trials.values() if trial.failed_in_metric]
-    if failed:
-        yield (
-            f"the metric failed for the outputs of {', '.join(failed)}, and not for those of the "
-            "reference; see the reasons: the outputs can be wrong, as NaN, or the metric"
-        )
-
-
-def _result(
-    search: Search,
-    bench: WorkerBench,
-    wanted: _Wanted,
-    found: Space,
-    memory: Journal,
-    target: Target,
-) -> TuningData:
-    assert search.data is not None  # else it has raised
-    accurate = [spec for spec, trial in search.trials.items() if trial.outcome == FINALIST]
-    best, choice = choose(search.data, accurate)
-    trials = [_marked(trial, best) for trial in search.trials.values()]
-    count = memory.damaged
-    lines = f"{count} line{'s' * (count > 1)} of {memory.path} cannot be read"
-    damaged = [lines] if count else []
-    return TuningData(
-        best=best,
-        choice=choice,
-        reference=wanted.reference,
-        bound=bench.judge.bound,
-        trials=tuple(trials),
-        left_out=(*found.left_out, *search.left_out),
-        target=_used(target, best),
-        final=search.data,
-        budget_s=wanted.budget_s,
-        elapsed_s=time.monotonic() - wanted.begun_s,
-        ended_by=search.ended_by,
-        notes=(
-            *dict.fromkeys([*bench.judge.notes, *bench.notes, *search.notes, *_on_metric(search)]),
-            *_on_reference(search),
-            *memory.notes,
-            *damaged,
-        ),
-        calibration=bench.calibration.record if bench.calibration else None,
-    )
-
-
-def _marked(trial: Trial, best: str) -> Trial:
-    return attrs.evolve(trial, outcome=BEST, reason="") if trial.spec == best else trial
-
-
-def _used(target: Target, best: str) -> Target:
-    """The target with the versions of torch's parts, and of packages that the best row uses."""
-    claims = plan([best], best)[0][0].claims
-    names = {"torch", "cuda", "cudnn", *(claims.packages if claims else ())}
-    versions = {name: text for name, text in target.versions.items() if name in names}
-    return attrs.evolve(target, versions=versions)
+    elapsed_s = time.monotonic() - wanted.begun_s
+    return outcome_of(search, bench, found, memory, target, elapsed_s)
 
 
 def _slots(device_type: str) -> int:
