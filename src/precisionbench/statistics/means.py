@@ -14,9 +14,7 @@ _SEED = 0  # the same values give the same interval
 _LEAST_SHARE = 1e-3
 
 
-def bootstrap_mean(
-    values: Sequence[float], confidence: float = 0.95, least: float = 0.0
-) -> Interval:
+def bootstrap_mean(values: Sequence[float], confidence: float = 0.95) -> Interval:
     """The mean of independent values, with the percentile interval of the bootstrap, widened.
 
     The percentile interval is too narrow for few values: with 2 it holds the mean in 50 of 100
@@ -27,7 +25,6 @@ def bootstrap_mean(
         values: at least one, such as a metric of each batch. One value alone has no interval: its
             ends are infinite.
         confidence: probability that the interval holds the mean of all values that could be drawn.
-        least: distance that each end has from the mean at least, such as `unseen_share`.
 
     Returns:
         The mean with its interval (B. Efron and R. Tibshirani, An Introduction to the Bootstrap,
@@ -48,26 +45,8 @@ def bootstrap_mean(
     if min(values) == max(values):  # else rounding would be widened
         low = high = centre
     wider = math.sqrt(count / (count - 1)) * stdtrit(count - 1, 1 - tail) / ndtri(1 - tail)
-    below, above = (max(least, float(wider * reach)) for reach in (centre - low, high - centre))
+    below, above = (float(wider * reach) for reach in (centre - low, high - centre))
     return Interval(centre, centre - below, centre + above)
-
-
-def unseen_share(count: int, confidence: float = 0.95) -> float:
-    """The largest share of items that differ, where none of some differs.
-
-    With a larger share, at least one of this number differs with more than the probability
-    (1 + confidence) / 2. It is about 3.7 / count for a confidence of 0.95.
-
-    Args:
-        count: how many items there are.
-        confidence: of the two-sided interval that it is an end of.
-
-    Returns:
-        The upper end of the exact interval for no event (C. Clopper and E. Pearson, Biometrika 26,
-        1934, doi:10.1093/biomet/26.4.404; as the rule of three: J. Hanley and A. Lippman-Hand,
-        JAMA 249, 1983, doi:10.1001/jama.1983.03330370053031).
-    """
-    return float(1 - ((1 - confidence) / 2) ** (1 / count))
 
 
 def next_value(values: Sequence[float], confidence: float = 0.95) -> Interval:

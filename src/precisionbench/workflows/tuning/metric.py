@@ -19,13 +19,11 @@ from precisionbench.results.tuning import (
     Accuracy,
     AccuracyBound,
 )
-from precisionbench.statistics.means import bootstrap_mean, unseen_share
+from precisionbench.statistics.means import bootstrap_mean
 from precisionbench.torchtools.tensors import Inputs
 from precisionbench.workflows.tuning.accuracy import Outputs, judged, single, without_tensors
 from precisionbench.workflows.tuning.batches import Batches, batches_of, inputs_of, own_copy
 
-_WHOLES = (1.0, 100.0)  # of a share of items, and of per cent
-_IS_WHOLE = 1e-3  # a count of items is this close to a whole number
 # A metric is called twice with the same outputs; sums in another order may differ by this share.
 _SAME = 1e-3
 
@@ -40,7 +38,6 @@ class MetricJudge:
         read: the user's batches.
         inputs: the tensors of each batch that the model takes.
         rebuilt: makes the model's output of its tensors by path.
-        items: of a batch; 0 where that is not known.
         expected: the metric of the reference, by batch.
     """
 
@@ -49,7 +46,6 @@ class MetricJudge:
     read: Batches
     inputs: Sequence[Sequence[torch.Tensor]]
     rebuilt: Callable[[Outputs], Any]
-    items: int = 0
     expected: Sequence[float] = ()
 
     @property
@@ -147,22 +143,8 @@ class MetricJudge:
         if len(drops) == 1:  # nothing shows how batches differ
             return Accuracy(None, UNCLEAR, "one batch does not show how far the drop varies", mean)
         reason = f"{len(drops)} batches are too few to show that the drop is within the bound"
-        found = judged(bootstrap_mean(drops, least=self._unseen(own)), self.bound, reason)
+        found = judged(bootstrap_mean(drops), self.bound, reason)
         return attrs.evolve(found, metric=mean)
-
-    def _unseen(self, own: Sequence[float]) -> float:
-        """How far the mean drop may be off, by items of a kind that no batch holds.
-
-        That is known of a share of items, such as an accuracy, where drops are often all zero.
-        A bound of zero is one on these batches only: no number of them would be enough.
-        """
-        if not self.items or not self.bound.limit:
-            return 0.0
-        for whole in _WHOLES:
-            counts = [value * self.items / whole for value in (*own, *self.expected)]
-            if all(0 <= n <= self.items and abs(n - round(n)) < _IS_WHOLE for n in counts):
-                return whole * unseen_share(self.items * len(own))
-        return 0.0
 
     def _of_candidate(self, output: Outputs, number: int) -> float:
         try:
@@ -207,9 +189,4 @@ def metric_judge(
     inputs = [inputs_of(batch, given, number) for number, batch in enumerate(read.found)]
     name = getattr(metric, "__name__", type(metric).__name__)
     bound = AccuracyBound(name, drop or 0.0, higher_is_better, len(inputs))
-    return MetricJudge(bound, metric, read, inputs, rebuilt, _items(given))
-
-
-def _items(given: Inputs) -> int:
-    """How many items a batch has, by the first tensor with dimensions; 0 without one."""
-    return next((tensor.shape[0] for _, tensor in given.tensors() if tensor.dim()), 0)
+    return MetricJudge(bound, metric, read, inputs, rebuilt)
