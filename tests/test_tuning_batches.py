@@ -111,7 +111,7 @@ def test_the_keys_of_the_journal_do_not_depend_on_how_many_are_read_in_time(cloc
         metric_judge(print, Loader(clock, seconds), 0.1, *of_inputs) for seconds in (1.1, 0.5)
     ]
     place = SimpleNamespace(**TARGET), SimpleNamespace(**WHERE)
-    workload = SimpleNamespace(inputs=given)
+    workload = SimpleNamespace(inputs=given, info=SimpleNamespace(batch_size=1))
     few, many = (Keys.of(*place, judge, workload, "eager").base for judge in judges)
     assert judges[0].bound.batches != judges[1].bound.batches
     assert few == many

@@ -18,7 +18,8 @@ import precisionbench as pb
 from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.results.tuning import BEST, Accuracy
 from precisionbench.workflows.tuning import tune as tune_module
-from precisionbench.workflows.tuning.bench import Judged, WorkerBench
+from precisionbench.workflows.tuning.bench import Judged
+from precisionbench.workflows.tuning.worker_bench import WorkerBench
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("listed_once")]
 

@@ -20,7 +20,9 @@ from precisionbench.results.tuning import (
     AccuracyBound,
 )
 from precisionbench.statistics import Interval
-from precisionbench.workflows.tuning.accuracy import ErrorJudge, MetricJudge
+from precisionbench.workflows.tuning.accuracy import ErrorJudge
+from precisionbench.workflows.tuning.batches import batches_of
+from precisionbench.workflows.tuning.metric import MetricJudge
 from precisionbench.workflows.tuning.recheck import at_batch, changed, given_inputs
 from precisionbench.workflows.tuning.space import Family, Space
 from simulated_bench import Simulated, SimulatedBench, SimulatedMemory
@@ -41,7 +43,7 @@ class Process:
 X = torch.rand(4, 3) + 1
 RIGHT = Process({"": X})
 JUDGE = ErrorJudge(AccuracyBound("relative L2 error", 1e-2), (), [{"": X}, {"": 2 * X}])
-METRIC = MetricJudge(AccuracyBound("top1", 0.1), lambda *_: 1.0, (), (), lambda _: None)
+METRIC = MetricJudge(AccuracyBound("top1", 0.1), lambda *_: 1.0, batches_of([1]), (), dict)
 NOWHERE = Path()
 
 
