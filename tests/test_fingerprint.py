@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import nn
 
+from precisionbench.backends.model_key import model_key
 from precisionbench.model import fingerprint
 
 
@@ -254,6 +255,15 @@ def test_a_function_that_forward_calls_in_another_module_is_seen(monkeypatch):
     found = fingerprint.architecture(Calls())
     exec("def helper(x): return x + 1", vars(mine))
     assert fingerprint.architecture(Calls()) != found
+
+
+def test_a_kept_engine_is_not_that_of_a_model_with_other_options():
+    """Its weights and its text are the same."""
+    one, other = nn.MultiheadAttention(8, 4), nn.MultiheadAttention(8, 2)
+    other.load_state_dict(one.state_dict())
+    assert repr(one) == repr(other)
+    assert model_key({}, one) == model_key({}, copy.deepcopy(one))
+    assert model_key({}, one) != model_key({}, other)
 
 
 def test_the_mode_of_a_model_is_no_part_of_it():

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from precisionbench.model import fingerprint
 from precisionbench.results.json_values import Json
 
 
@@ -18,13 +19,15 @@ def model_key(parts: Mapping[str, Json], model: nn.Module) -> str:
 
     Args:
         parts: everything besides the model that the build depends on, such as versions and shapes.
-        model: its structure and every weight enter the key. The code of its `forward` cannot.
+        model: its structure, every weight, its code and everything else that it holds enter the
+            key.
 
     Returns:
-        40 hexadecimal digits.
+        40 hexadecimal digits; others each time where something in the model cannot be read.
     """
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
-    digest.update(repr(model).encode())
+    held = (fingerprint.architecture, fingerprint.weights, fingerprint.unread)
+    digest.update("".join(read(model) for read in held).encode())
     # Not state_dict(), which leaves out buffers that are not persistent.
     for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

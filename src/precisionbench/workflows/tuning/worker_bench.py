@@ -319,7 +319,8 @@ class WorkerBench:
         self._wait_at_most(processes, _OUTPUTS_S)
         try:
             inputs = given_inputs(self.rows.workload, size, self.rows.pool.folder)
-            return changed(processes, self.judge, inputs, size, given)
+            with threads(1):  # more would wait for those of what is being built
+                return changed(processes, self.judge, inputs, size, given)
         except PrecisionBenchError as exc:
             return exc
 
