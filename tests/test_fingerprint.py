@@ -6,6 +6,7 @@ import copy
 import functools
 import io
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -255,6 +256,39 @@ def test_a_function_that_forward_calls_in_another_module_is_seen(monkeypatch):
     found = fingerprint.architecture(Calls())
     exec("def helper(x): return x + 1", vars(mine))
     assert fingerprint.architecture(Calls()) != found
+
+
+CLEAN = re.compile("[^a-z]", re.IGNORECASE)
+LOOSE = re.compile("[^a-z]")
+
+
+def test_a_metric_that_reads_a_regular_expression_is_the_same_each_time():
+    def strict(outputs, batch):
+        return CLEAN.sub("", batch)
+
+    def loose(outputs, batch):
+        return LOOSE.sub("", batch)
+
+    assert fingerprint.code(strict) == fingerprint.code(strict)
+    other = types.FunctionType(strict.__code__, {**strict.__globals__, "CLEAN": LOOSE})
+    assert fingerprint.code(strict) != fingerprint.code(other)
+    assert fingerprint.code(loose) == fingerprint.code(loose)
+
+
+def test_a_global_with_the_name_of_an_attribute_is_no_part_of_a_model(monkeypatch):
+    class Wrap(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.inner(x).log()
+
+    model = Wrap()
+    before = fingerprint.architecture(model), fingerprint.weights(model)
+    monkeypatch.setitem(globals(), "inner", 5)
+    monkeypatch.setitem(globals(), "log", lambda x: x)
+    assert (fingerprint.architecture(model), fingerprint.weights(model)) == before
 
 
 def test_a_kept_engine_is_not_that_of_a_model_with_other_options():

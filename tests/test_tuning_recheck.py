@@ -10,12 +10,14 @@ import torch
 from torch import nn
 
 from precisionbench.backends.rungs import Stage
+from precisionbench.errors import WorkerError
 from precisionbench.model.workload import resolve
 from precisionbench.results.tuning import (
     BEYOND,
     FAILED,
     FINALIST,
     INACCURATE,
+    WITHIN,
     Accuracy,
     AccuracyBound,
 )
@@ -23,7 +25,7 @@ from precisionbench.statistics import Interval
 from precisionbench.workflows.tuning.accuracy import ErrorJudge
 from precisionbench.workflows.tuning.batches import batches_of
 from precisionbench.workflows.tuning.metric import MetricJudge
-from precisionbench.workflows.tuning.recheck import at_batch, changed, given_inputs
+from precisionbench.workflows.tuning.recheck import Recheck, at_batch, given_inputs
 from precisionbench.workflows.tuning.space import Family, Space
 from simulated_bench import Simulated, SimulatedBench, SimulatedMemory
 from test_tuning_search import COMPILED, GRAPHED, TRUTHS, best_of, search_on, searched
@@ -44,53 +46,95 @@ X = torch.rand(4, 3) + 1
 RIGHT = Process({"": X})
 JUDGE = ErrorJudge(AccuracyBound("relative L2 error", 1e-2), (), [{"": X}, {"": 2 * X}])
 METRIC = MetricJudge(AccuracyBound("top1", 0.1), lambda *_: 1.0, batches_of([1]), (), dict)
-NOWHERE = Path()
+NOTHING_LOST = Accuracy(Interval(0.0, 0.0, 0.0), WITHIN, metric=1.0)
+ALL_LOST = Accuracy(Interval(1.0, 1.0, 1.0), BEYOND, metric=0.0)
+
+
+def changed(processes, judge=JUDGE, size=4, by_metric=ALL_LOST, notes=None):
+    notes = [] if notes is None else notes
+    again = Recheck(judge, Path(), size, 4, lambda _: by_metric, notes.append)
+    return again.changed(processes)
 
 
 @pytest.mark.parametrize("judge", [JUDGE, METRIC])
 def test_processes_that_compute_what_was_judged_have_not_changed(judge):
-    assert changed([RIGHT, RIGHT, Process({"": X}, X * 1.005)], judge, NOWHERE, 4, 4) is None
+    assert changed([RIGHT, RIGHT, Process({"": X}, X * 1.005)], judge) is None
 
 
 @pytest.mark.parametrize("judge", [JUDGE, METRIC])
 @pytest.mark.parametrize("wrong", [X * 1.3, X * 0, X * float("nan")])
 def test_later_calls_that_compute_something_else_are_inaccurate(judge, wrong):
-    found = changed([Process({"": X}, wrong)], judge, NOWHERE, 4, 4)
+    found = changed([Process({"": X}, wrong)], judge)
     assert found.verdict == BEYOND
     assert found.reason.endswith(" when it was judged again")
 
 
-@pytest.mark.parametrize("judge", [JUDGE, METRIC])
-def test_a_further_process_that_computes_something_else_is_inaccurate(judge):
-    found = changed([RIGHT, Process({"": X * 1.3})], judge, NOWHERE, 4, 4)
+@pytest.mark.parametrize(
+    ("judge", "what"), [(JUDGE, "relative L2 error was 0.3"), (METRIC, "metric dropped by 1")]
+)
+def test_a_further_process_that_computes_something_else_is_inaccurate(judge, what):
+    found = changed([RIGHT, Process({"": X * 1.3})], judge)
     assert found.verdict == BEYOND
-    assert found.reason == (
-        "the relative L2 error was 0.3 when it was judged again in process 2 of 2"
-    )
+    assert found.reason == f"the {what} when it was judged again in process 2 of 2"
+
+
+@pytest.mark.parametrize("other", [X[:3], X.flip(0), X.round().long()])
+def test_outputs_that_a_metric_judges_may_differ_where_it_does_not_drop(other):
+    assert changed([RIGHT, Process({"": other})], METRIC, by_metric=NOTHING_LOST) is None
+
+
+def test_outputs_at_another_batch_size_cannot_be_judged_by_the_metric_of_given_batches():
+    assert changed([Process({"": X}, X * 2)], METRIC, size=8) is None
 
 
 @pytest.mark.parametrize("size", [1, 3, 8, 10])
 def test_items_at_another_batch_size_are_those_of_the_given_one(size):
     items = X.repeat(3, 1)[:size]
-    assert changed([Process({"": items})], JUDGE, NOWHERE, size, 4) is None
+    assert changed([Process({"": items.half()})], size=size) is None
     wrong = items.clone()
     wrong[-1] = 0
-    assert changed([Process({"": wrong})], JUDGE, NOWHERE, size, 4).verdict == BEYOND
+    found = changed([Process({"": wrong})], size=size)
+    assert found.verdict == BEYOND
+    lost = wrong if size < 4 else items
+    assert found.loss.value == pytest.approx(
+        float(items[-1].norm() / (X.norm() * (size / 4) ** 0.5 if size < 4 else lost.norm()))
+    )
+
+
+@pytest.mark.parametrize("size", [1, 6])
+def test_small_items_are_judged_by_the_size_of_all(size):
+    x = torch.cat([torch.full((1, 3), 1e-4), X[1:]])
+    judge = ErrorJudge(JUDGE.bound, (), [{"": x}])
+    items = x.repeat(2, 1)[:size]
+    assert changed([Process({"": items + 3e-6})], judge, size) is None
+    zero = ErrorJudge(JUDGE.bound, (), [{"": torch.cat([torch.zeros(1, 3), X[1:]])}])
+    assert changed([Process({"": items * 0 if size == 1 else items})], zero, size) is None
 
 
 def test_the_batch_can_be_along_any_dimension_and_have_several_elements_for_an_item():
     second, several = torch.rand(5, 2, 3), torch.rand(2 * 7, 3)
     expected = {"second": second, "several": several, "loss": torch.rand(()), "none": X}
     own = {"second": second.repeat(1, 2, 1), "several": several.repeat(2, 1), "none": X}
-    parts = [*at_batch({**own, "loss": torch.rand(())}, expected, 4, 2)]
-    assert len(parts) == 2
-    for one, other in parts:
-        assert one.keys() == other.keys() == {"second", "several"}
-        assert all(torch.equal(one[name], other[name]) for name in one)
+    one, other = at_batch({**own, "loss": torch.rand(())}, expected, 4, 2)
+    assert one.keys() == other.keys() == {"second", "several"}
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_without_an_output_that_belongs_to_the_batch_nothing_is_compared():
-    assert [*at_batch({"": torch.rand(())}, {"": torch.rand(())}, 8, 4)] == []
+    assert at_batch({"": torch.rand(())}, {"": torch.rand(())}, 8, 4) == ({}, {})
+
+
+class Ended(Process):
+    def outputs_of(self, inputs_path: str) -> dict[str, torch.Tensor]:
+        raise WorkerError("it died", "look")
+
+
+def test_a_process_that_has_ended_is_noted_where_another_is_right():
+    notes: list[str] = []
+    assert changed([Ended({"": X}), RIGHT], notes=notes) is None
+    assert notes == ["one of 2 processes could not be judged again: it died; look"]
+    with pytest.raises(WorkerError, match="it died"):
+        changed([Ended({"": X}), Ended({"": X})])
 
 
 def test_the_given_inputs_are_written_once_for_each_batch_size(tmp_path):
@@ -170,8 +214,3 @@ def test_a_process_that_cannot_be_prepared_again_is_told():
     assert note == (
         "half was measured without one of its processes, which failed: it broke; change it"
     )
-
-
-def test_the_error_of_one_output_has_no_width():
-    found = changed([Process({"": X * 1.02})], JUDGE, NOWHERE, 4, 4)
-    assert found.loss == Interval(found.loss.value, found.loss.value, found.loss.value)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
 import sys
 import textwrap
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from precisionbench.errors import FOREIGN_ERRORS
 
 # The version of Python and of torch is known elsewhere, so that names are enough for their code.
 _KNOWN_BY_VERSION = {"torch", "precisionbench", "builtins", *sys.stdlib_module_names} - {"__main__"}
+_LOADS_GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME")
 _INSTALLED = ("site-packages", "dist-packages")
 
 
@@ -93,7 +95,7 @@ def read_by(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     """
     names = dict.fromkeys(_names(function.__code__))
     modules: dict[str, types.ModuleType] = {}
-    for name, value in _directly_read(function, names):
+    for name, value in _directly_read(function, _globals_in(function.__code__)):
         if isinstance(value, types.ModuleType):
             modules[value.__name__] = value
         else:
@@ -101,10 +103,8 @@ def read_by(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     yield from _of_modules(modules, names)
 
 
-def _directly_read(
-    function: types.FunctionType, names: dict[str, None]
-) -> Iterator[tuple[str, Any]]:
-    for name in names:
+def _directly_read(function: types.FunctionType, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    for name in dict.fromkeys(names):
         if name in function.__globals__:
             yield name, function.__globals__[name]
     yield from cells_of(function)
@@ -125,6 +125,16 @@ def cells_of(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
             yield name, cell.cell_contents
         except ValueError:  # it has no value yet
             continue
+
+
+def _globals_in(code: types.CodeType) -> Iterator[str]:
+    """Names of globals in a function, and in the functions within it; not those of attributes."""
+    for step in dis.get_instructions(code):
+        if step.opname in _LOADS_GLOBAL:
+            yield step.argval
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _globals_in(constant)
 
 
 def _names(code: types.CodeType) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import enum
 import functools
 import hashlib
@@ -95,6 +96,7 @@ class Contents:
                 break
             name, one = self._read.popleft()
             found[hashed([name.encode(), self._of(one)])] = None
+        self.is_whole &= not self._read
         return hashed(found)
 
     def _of(self, value: Any) -> bytes:
@@ -311,7 +313,8 @@ def _sorted(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
 
 def _reduced(value: Any) -> Iterator[Any]:
     """What `pickle` would write of an object, with its attributes in the order of their names."""
-    found = value.__reduce_ex__(4)
+    registered = copyreg.dispatch_table.get(type(value))  # of a compiled regular expression, say
+    found = registered(value) if registered else value.__reduce_ex__(4)
     if isinstance(found, str):  # a global name
         yield found
         return

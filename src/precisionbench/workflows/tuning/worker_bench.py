@@ -36,7 +36,7 @@ from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, Outputs
 from precisionbench.workflows.tuning.bench import Judged
 from precisionbench.workflows.tuning.calibration import CalibrationBatches
 from precisionbench.workflows.tuning.metric import MetricJudge
-from precisionbench.workflows.tuning.recheck import changed, given_inputs
+from precisionbench.workflows.tuning.recheck import Process, Recheck, given_inputs
 
 _LEAST_START_S = 1.0
 _LEAST_LAYERS_S = 1.0  # with less time layers are not compared with float64
@@ -279,6 +279,9 @@ class WorkerBench:
     def _outputs(self, name: str, until_s: float = math.inf) -> Iterator[Outputs]:
         prepared = self.rows.replicas[name][0]
         self._wait_at_most([prepared], _OUTPUTS_S)
+        return self._outputs_in(prepared, until_s)
+
+    def _outputs_in(self, prepared: Process, until_s: float = math.inf) -> Iterator[Outputs]:
         for number, (tensors, path) in enumerate(zip(self.judge.inputs, self._files, strict=True)):
             if number >= _LEAST_BATCHES and time.monotonic() > until_s:
                 return
@@ -316,13 +319,21 @@ class WorkerBench:
         given = self.rows.workload.info.batch_size or 0
         size = int(split_spec(spec)[1].get("batch_size", given))
         processes = self.rows.replicas[spec]
-        self._wait_at_most(processes, _OUTPUTS_S)
+        for prepared in processes:
+            prepared.most_s = _OUTPUTS_S  # also where no time is left
         try:
             inputs = given_inputs(self.rows.workload, size, self.rows.pool.folder)
+            again = Recheck(self.judge, inputs, size, given, self._accuracy_in, self._noted(spec))
             with threads(1):  # more would wait for those of what is being built
-                return changed(processes, self.judge, inputs, size, given)
+                return again.changed(processes)
         except PrecisionBenchError as exc:
             return exc
+
+    def _accuracy_in(self, process: Process) -> Accuracy:
+        return self.judge.accuracy(self._outputs_in(process))
+
+    def _noted(self, spec: str) -> Callable[[str], object]:
+        return lambda text: self.notes.append(f"{spec}: {text}")
 
     def _wait_at_most(self, processes: Iterable[WorkerBackend], most_s: float) -> None:
         """Let no request wait long for a process that hangs, as that is part of the budget."""
