@@ -129,20 +129,23 @@ def cells_of(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
 
 def _globals_in(code: types.CodeType) -> Iterator[str]:
     """Names of globals in a function, and in the functions within it; not those of attributes."""
-    for step in dis.get_instructions(code):
-        if step.opname in _LOADS_GLOBAL:
-            yield step.argval
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _globals_in(constant)
+    for one in _codes(code):
+        loads = (step for step in dis.get_instructions(one) if step.opname in _LOADS_GLOBAL)
+        yield from (step.argval for step in loads)
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
     """Names of globals and attributes in a function, and in the functions within it."""
-    yield from code.co_names
+    for one in _codes(code):
+        yield from one.co_names
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """The code of a function, and of the functions within it."""
+    yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _names(constant)
+            yield from _codes(constant)
 
 
 def _of_modules(

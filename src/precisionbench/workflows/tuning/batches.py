@@ -16,7 +16,7 @@ from precisionbench.errors import FOREIGN_ERRORS, WorkloadError, kind_of, one_li
 from precisionbench.model import fingerprint
 from precisionbench.torchtools.tensors import Inputs, map_tensors, map_with_objects, walk
 
-_LEAST_BATCHES = 8  # that are read in more than the usual share of the budget
+LEAST_BATCHES = 8  # of the data that are used, also where they take long
 _FEWEST_BATCHES = 2  # that show how batches differ, however long they take
 _USUAL_SHARE, _LARGEST_SHARE = 0.1, 0.5  # of the budget, to read batches
 _MOST_BATCHES, _MOST_BYTES = 10_000, 2**32  # that are kept of data which is not in memory yet
@@ -48,8 +48,8 @@ class Batches:
         """
         if self.ended_by_budget_s is None:
             return [*self.hashes]
-        are_enough = len(self.hashes) >= _LEAST_BATCHES
-        sure = self.hashes[: _LEAST_BATCHES if are_enough else _FEWEST_BATCHES]
+        are_enough = len(self.hashes) >= LEAST_BATCHES
+        sure = self.hashes[: LEAST_BATCHES if are_enough else _FEWEST_BATCHES]
         return [*sure, f"read in {self.ended_by_budget_s} s"]
 
 
@@ -80,14 +80,14 @@ class _Reading:
     def is_enough(self) -> bool:
         """Whether reading ends with the last batch."""
         count = len(self.found)
-        is_full = self._bytes > _MOST_BYTES and count >= _LEAST_BATCHES
+        is_full = self._bytes > _MOST_BYTES and count >= LEAST_BATCHES
         return count >= self.most or is_full or self._is_late()
 
     def _is_late(self) -> bool:
         count = len(self.found)
         share = (time.monotonic() - self._begun_s) / self.budget_s
         is_over = share > _LARGEST_SHARE and count >= _FEWEST_BATCHES
-        return is_over or (share > _USUAL_SHARE and count >= _LEAST_BATCHES)
+        return is_over or (share > _USUAL_SHARE and count >= LEAST_BATCHES)
 
     def ended(self, data: Any) -> Batches:
         """The batches, with the reason for which reading has ended before the end of the data."""

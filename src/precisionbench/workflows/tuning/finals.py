@@ -9,12 +9,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import attrs
 
 from precisionbench.analysis.speedups import per_item_ratio
-from precisionbench.analysis.tuning import choose
 from precisionbench.errors import OutOfMemoryError, PrecisionBenchError
 from precisionbench.measure.open_rows import LateError
 from precisionbench.measure.options import Options
 from precisionbench.results import ComparisonData
-from precisionbench.results.tuning import FAILED, FINALIST
+from precisionbench.results.tuning import FAILED
 from precisionbench.workflows.tuning.bench import Bench
 from precisionbench.workflows.tuning.race import Race
 from precisionbench.workflows.tuning.screening import LEAST_CALLS, Screening, was_interrupted
@@ -160,7 +159,9 @@ class Finals:
         errors = self._open_twice(quick, end_s)
         rivals = [spec for spec in self._rivals(finalists) if spec in quick]
         self._open_more(rivals, finalists, built_s, beside=slow)
-        return errors | self._without_process(self.bench.open(slow, end_s))  # ends what is late
+        late = self.bench.open(slow, end_s)  # which ends what is not ready then
+        self._note_failures(late)
+        return errors | self._without_process(late)
 
     def _to_build_ahead(self, finalists: Sequence[str]) -> list[str]:
         """Those that build long, where several that build fast may be the fastest meanwhile."""
@@ -180,17 +181,21 @@ class Finals:
             lacking = [spec for spec in specs if self.bench.processes(spec) < count]
             if lacking:
                 errors |= self.bench.open(lacking, end_s)
+        self._note_failures(errors)
         return self._without_process(errors)
 
     def _without_process(self, errors: Mapping[str, PrecisionBenchError]) -> dict[str, str]:
         """Why configurations have no process, of those that failed to get one more."""
-        failed = [spec for spec in errors if not self.bench.processes(spec)]
+        failed = (spec for spec in errors if not self.bench.processes(spec))
+        return {spec: errors[spec].reason for spec in failed}
+
+    def _note_failures(self, errors: Mapping[str, PrecisionBenchError]) -> None:
+        """Note which configurations failed to get one more process, and have another one."""
         self.notes += [
             f"{spec} was measured without one of its processes, which failed: {error}"
             for spec, error in errors.items()
-            if spec not in failed and not isinstance(error, (LateError, OutOfMemoryError))
+            if self.bench.processes(spec) and not isinstance(error, (LateError, OutOfMemoryError))
         ]
-        return {spec: errors[spec].reason for spec in failed}
 
     def _open_further(self, finalists: Sequence[str]) -> None:
         """Prepare third processes of those that have two, where several may be the fastest."""
@@ -222,7 +227,7 @@ class Finals:
         end_s = min(until_s, self.end_s - rounds_s)
         if self.now() + build_s <= end_s and self.bench.has_room_for_more([*specs, *beside]):
             end_s = min(end_s, self.now() + _MOST_TIMES * build_s)
-            self._without_process(self.bench.open(specs, end_s))
+            self._note_failures(self.bench.open(specs, end_s))
 
     def _rivals(self, specs: Iterable[str]) -> list[str]:
         """The reference and those that may be the fastest; none where this is one at most."""
@@ -249,16 +254,11 @@ class Finals:
 
     def _recheck(self) -> None:
         """Drop what would be chosen, and does not compute any more what it was judged by."""
-        while (best := self._best()) != self.race.reference:
+        while (best := self.race.choice[0]) != self.race.reference:
             self.screening.tell(f"judging {best} again")
             if self.screening.is_still_accurate(best):
                 return
             self.has_dropped_best = True
-
-    def _best(self) -> str:
-        assert self.race.data is not None  # there were rounds
-        trials = self.race.trials
-        return choose(self.race.data, [s for s in trials if trials[s].outcome == FINALIST])[0]
 
     def _keep(self, data: ComparisonData) -> None:
         self.race.data = data

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 
 import attrs
 
-from precisionbench.analysis.tuning import choose
 from precisionbench.measure.rows import plan
 from precisionbench.results.tuning import (
     BEST,
-    FINALIST,
     INACCURATE,
     UNCLEAR,
     Target,
@@ -42,8 +40,7 @@ def outcome_of(
         elapsed_s: seconds that all took.
     """
     assert search.data is not None  # else it has raised
-    accurate = [spec for spec, trial in search.trials.items() if trial.outcome == FINALIST]
-    best, choice = choose(search.data, accurate)
+    best, choice = search.choice
     trials = [_marked(trial, best) for trial in search.trials.values()]
     return TuningData(
         best=best,

@@ -8,6 +8,7 @@ from typing import Protocol
 import attrs
 
 from precisionbench.analysis.speedups import per_item_ratio
+from precisionbench.analysis.tuning import choose
 from precisionbench.results import ComparisonData
 from precisionbench.results.tuning import FAILED, FINALIST, INACCURATE, NOT_FINISHED, SLOWER, Trial
 from precisionbench.statistics import Interval
@@ -57,6 +58,13 @@ class Race:
     def __attrs_post_init__(self) -> None:
         self.leader = self.reference
         self.racing = [self.reference]
+
+    @property
+    def choice(self) -> tuple[str, str]:
+        """The configuration to choose by the last rounds, and why; see `choose`."""
+        assert self.data is not None  # there were rounds
+        trials = self.trials.items()
+        return choose(self.data, [spec for spec, one in trials if one.outcome == FINALIST])
 
     @property
     def others(self) -> list[str]:

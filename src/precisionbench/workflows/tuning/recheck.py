@@ -17,7 +17,6 @@ import torch
 from precisionbench.errors import WorkerError
 from precisionbench.model.workload import Workload
 from precisionbench.results.tuning import BEYOND, RELATIVE_L2, WITHIN, Accuracy, AccuracyBound
-from precisionbench.statistics import Interval
 from precisionbench.torchtools.saving import save
 from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, Outputs
 
@@ -121,13 +120,9 @@ class Recheck:
         share = min(1.0, math.sqrt(self.size / self.given)) if self.given else 1.0
         scaled = attrs.evolve(bound, limit=share * bound.limit)
         found = ErrorJudge(scaled, (), [expected]).accuracy([own])
-        if found.verdict == WITHIN or found.loss is None:
-            return None if found.verdict == WITHIN else found
-        return attrs.evolve(found, loss=_times(found.loss, 1 / share))
-
-
-def _times(loss: Interval, factor: float) -> Interval:
-    return Interval(factor * loss.value, factor * loss.low, factor * loss.high)
+        if found.verdict == WITHIN:
+            return None
+        return attrs.evolve(found, loss=found.loss and found.loss.scaled(1 / share))
 
 
 def _text(found: Accuracy) -> str:

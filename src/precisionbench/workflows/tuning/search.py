@@ -98,6 +98,11 @@ class Search:
         return self._race.trials
 
     @property
+    def choice(self) -> tuple[str, str]:
+        """The configuration that it chooses, and why."""
+        return self._race.choice
+
+    @property
     def notes(self) -> list[str]:
         """What qualifies the result."""
         return self._finals.notes

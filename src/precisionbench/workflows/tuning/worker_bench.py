@@ -33,6 +33,7 @@ from precisionbench.spec_syntax import split_spec
 from precisionbench.torchtools.global_state import threads
 from precisionbench.torchtools.saving import save
 from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, Outputs
+from precisionbench.workflows.tuning.batches import LEAST_BATCHES
 from precisionbench.workflows.tuning.bench import Judged
 from precisionbench.workflows.tuning.calibration import CalibrationBatches
 from precisionbench.workflows.tuning.metric import MetricJudge
@@ -41,7 +42,6 @@ from precisionbench.workflows.tuning.recheck import Process, Recheck, given_inpu
 _LEAST_START_S = 1.0
 _LEAST_LAYERS_S = 1.0  # with less time layers are not compared with float64
 _REFERENCE_SHARE = 0.05  # of the time that is left, to judge a configuration by a metric
-_LEAST_BATCHES = 8  # of the user's data, however long they take
 _JUDGED_BYTES = 2**31  # of float64 outputs with which others are compared at the same time
 # A request may take so long in addition to its calls: to time a block, and to compute outputs. Less
 # where less is left of the budget.
@@ -283,7 +283,7 @@ class WorkerBench:
 
     def _outputs_in(self, prepared: Process, until_s: float = math.inf) -> Iterator[Outputs]:
         for number, (tensors, path) in enumerate(zip(self.judge.inputs, self._files, strict=True)):
-            if number >= _LEAST_BATCHES and time.monotonic() > until_s:
+            if number >= LEAST_BATCHES and time.monotonic() > until_s:
                 return
             if not path.exists():
                 save([tensor.clone() for tensor in tensors], path)
@@ -322,12 +322,16 @@ class WorkerBench:
         for prepared in processes:
             prepared.most_s = _OUTPUTS_S  # also where no time is left
         try:
-            inputs = given_inputs(self.rows.workload, size, self.rows.pool.folder)
+            is_written = isinstance(self.judge, ErrorJudge) and size == given
+            inputs = self._files[0] if is_written else self._given_inputs(size)
             again = Recheck(self.judge, inputs, size, given, self._accuracy_in, self._noted(spec))
             with threads(1):  # more would wait for those of what is being built
                 return again.changed(processes)
         except PrecisionBenchError as exc:
             return exc
+
+    def _given_inputs(self, size: int) -> Path:
+        return given_inputs(self.rows.workload, size, self.rows.pool.folder)
 
     def _accuracy_in(self, process: Process) -> Accuracy:
         return self.judge.accuracy(self._outputs_in(process))
