@@ -258,7 +258,8 @@ class Search:
         """CUDA graphs of configurations that may be the fastest of a family in a graph.
 
         Where launches limit a model, precision and layout change little, and which of them is the
-        fastest shows only in a graph. Where 16 bits are accurate, float32 is left out.
+        fastest shows only in a graph. Elsewhere those that may still be the fastest of all, or are
+        about as fast as the fastest of the family. Where 16 bits are accurate, float32 is left out.
         """
         accurate = [spec for spec in self._basic(family) if self._is_accurate(spec)]
         if not is_cheap(family) or not accurate or self._is_outdone(family):
@@ -268,7 +269,8 @@ class Search:
         if not is_bound and self._share(fastest[0]) < _WORTH_REFINING:
             return []
         least = most / _ALIKE if is_bound else most * AS_FAST
-        alike = [spec for spec in fastest if self._race.speed(spec).value >= least]
+        can_win = {*self._race.racing}
+        alike = [s for s in fastest if s in can_win or self._race.speed(s).value >= least]
         refined = [one for spec in alike[:_MOST_GRAPHS] for one in family.refined(spec)]
         return [one for one in refined if "cuda_graph" in split_spec(one)[1]]
 
