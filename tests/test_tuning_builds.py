@@ -191,6 +191,31 @@ def test_what_is_ready_and_may_win_is_tried_rather_than_more_finalists_measured(
     assert machine.clock_s <= 77
 
 
+@pytest.mark.parametrize("budget_s", [50.0, 58.0, 65.0])
+def test_what_is_ready_and_may_win_is_tried_rather_than_finalists_prepared_again(budget_s):
+    """EfficientNet-B0 on a busy host: its graph, 1.6 times as fast, was ready and not tried."""
+    late = {COMPILED: Simulated(2e-3, build_s=30.0), GRAPHED: Simulated(1e-3, build_s=31.0)}
+    search, machine = searched(TRUTHS | late, budget_s, ahead=2, judging_s=2.0)
+    assert COMPILED in machine.timed
+    assert best_of(search) == GRAPHED
+    assert machine.clock_s <= budget_s
+
+
+def test_what_may_win_and_is_built_soon_is_waited_for():
+    late = {COMPILED: Simulated(3e-3, build_s=25.0), GRAPHED: Simulated(1e-3, build_s=40.0)}
+    search, machine = searched(TRUTHS | late, 55.0, ahead=2, judging_s=1.0)
+    assert best_of(search) == GRAPHED
+    assert machine.clock_s <= 55
+
+
+def test_a_build_that_takes_twice_as_long_as_expected_is_not_waited_for():
+    late = {COMPILED: Simulated(2e-3, build_s=15.0), GRAPHED: Simulated(1e-3, build_s=1e4)}
+    search, machine = searched(TRUTHS | late, 70.0, ahead=2, judging_s=1.0)
+    assert best_of(search) == COMPILED
+    assert machine.processes(COMPILED) == 2  # for which there is time
+    assert search.trials[GRAPHED].reason.startswith("the time was over after ")
+
+
 @pytest.mark.parametrize("places", [(0, 1), (1, 0)])
 def test_of_what_is_ready_the_most_promising_is_tried_first(places):
     slow, fast = "compile:freezing=true,precision=tf32", COMPILED

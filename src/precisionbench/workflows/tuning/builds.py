@@ -15,6 +15,7 @@ from precisionbench.workflows.tuning.space import Family, canonical, has_tuned_k
 
 # A build that nothing waits for may take this share of the time that is left.
 _PATIENCE = 0.8
+_OVERDUE = 2.0  # a build that takes so many times as long as expected may take forever
 _WAIT_S = 1.0  # until the time that is left is checked again
 
 
@@ -69,6 +70,19 @@ class Builds:
     def ready(self) -> list[str]:
         """Those that are built, or have failed, and are not yet taken."""
         return [spec for spec in self._begun if self.bench.is_built(spec)]
+
+    def due(self, within_s: float) -> list[str]:
+        """Those that are expected to be built after some seconds, and do not take much longer.
+
+        Args:
+            within_s: the seconds from now.
+        """
+        found: list[str] = []
+        for spec, build in self._begun.items():
+            passed_s, expected_s = self.now() - build.begun_s, self.estimates.build_s(spec)
+            if expected_s - within_s <= passed_s <= _OVERDUE * expected_s:
+                found.append(spec)
+        return found
 
     @property
     def specs(self) -> list[str]:

@@ -63,21 +63,24 @@ class Finals:
     notes: list[str] = attrs.field(factory=list, init=False)
     has_dropped_best: bool = attrs.field(default=False, init=False)
 
-    def left_s(self, finalists: int = MOST_FINALISTS) -> float:
+    def left_s(self, finalists: int = MOST_FINALISTS, again: bool = True) -> float:
         """Seconds until the end begins.
 
         Little is kept for it until there is something to measure beside the reference.
 
         Args:
             finalists: for how many, besides the reference, time of the rounds is kept at most.
+            again: keep time to prepare them once more; else there are rounds of one process each.
         """
-        needed_s = self._needed_s(finalists) if self.race.others else _LEAST_S
+        needed_s = self._needed_s(finalists, again) if self.race.others else _LEAST_S
         return self.end_s - needed_s - self.now()
 
-    def _needed_s(self, finalists: int) -> float:
+    def _needed_s(self, finalists: int, again: bool) -> float:
         rows = min(len(self.race.racing) + 1, 1 + finalists)  # one more may be found
         rounds_s = min(self._row_s * rows, _MOST_ROUNDS_SHARE * self.budget_s)
         rounds_s = max(rounds_s, self._round_s([self.race.reference, self.race.leader]))
+        if not again:
+            return rounds_s
         builds_s = self.again_s(self._longest_build_s(self.race.racing))
         return rounds_s + self.bench.start_s + builds_s
 

@@ -38,6 +38,8 @@ _MOST_GRAPHS = 4  # of a family
 # How many of the fastest configurations are tried at other batch sizes, and the share of the budget
 # that is kept for it.
 _AT_OTHER_BATCHES, _BATCHES_SHARE = 2, 0.2
+# What may win is waited for when the end should begin, for this share of the budget at most.
+_WAIT_SHARE = 0.1
 _REPLACED = "half with the same options is accurate enough, and converts less"
 
 
@@ -265,7 +267,8 @@ class Search:
         if not is_cheap(family) or not accurate or self._is_outdone(family):
             return []
         fastest = sorted(accurate, key=lambda spec: -self._race.speed(spec).value)
-        most, is_bound = self._race.speed(fastest[0]).value, self._is_launch_bound(fastest[0])
+        most = self._race.speed(fastest[0]).value
+        is_bound = most <= _LAUNCH_BOUND
         if not is_bound and self._share(fastest[0]) < _WORTH_REFINING:
             return []
         least = most / _ALIKE if is_bound else most * AS_FAST
@@ -273,10 +276,6 @@ class Search:
         alike = [s for s in fastest if s in can_win or self._race.speed(s).value >= least]
         refined = [one for spec in alike[:_MOST_GRAPHS] for one in family.refined(spec)]
         return [one for one in refined if "cuda_graph" in split_spec(one)[1]]
-
-    def _is_launch_bound(self, fastest: str) -> bool:
-        """Whether launches may limit the fastest configuration of a family without a compiler."""
-        return self._race.speed(fastest).value <= _LAUNCH_BOUND
 
     def _is_accurate(self, spec: str) -> bool:
         """Whether a configuration was timed, which only accurate ones are."""
@@ -368,13 +367,19 @@ class Search:
     def _most_ready(self) -> tuple[int, float]:
         """How many that are built can be tried, and seconds that are left for them.
 
-        For what may win, less time is kept for the rounds of the end.
+        For what may win, less time is kept for the rounds of the end, and none for further
+        processes of the finalists: a wider interval is better than a slower winner. What may win
+        and is built soon is waited for.
         """
         left_s = self._left_s()
-        promising = [*filter(self._is_promising, self._builds.ready)]
-        if promising and left_s <= self._judging_s():
-            return len(promising), self._finals.left_s(finalists=1) - self._kept_s
-        return self.bench.ahead, left_s
+        if left_s > self._judging_s():
+            return self.bench.ahead, left_s
+        least_s = self._finals.left_s(finalists=1, again=False) - self._kept_s
+        if promising := [*filter(self._is_promising, self._builds.ready)]:
+            return len(promising), least_s
+        wait_s = min(least_s, left_s + _WAIT_SHARE * self.budget_s)
+        due = self._builds.due(wait_s - self._judging_s())
+        return self.bench.ahead, wait_s if any(map(self._is_promising, due)) else left_s
 
     def _begin(self, specs: Sequence[str]) -> None:
         """Begin to build configurations, no more than there is room for."""
