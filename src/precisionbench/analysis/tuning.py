@@ -244,20 +244,15 @@ def _simplest(data: ComparisonData, tied: Sequence[str]) -> tuple[str, str]:
 
 def _is_about_as_fast(data: ComparisonData, tied: Sequence[str], name: str) -> bool:
     """Whether a configuration gives up little of the speed of any other one, by the estimate."""
-    found = _over_fastest(data, tied, name)
+    _, found = _slowest_over(data, tied, name)
     noise = _NOISE_SHARE * (found.high - found.low) / 2
     return 1 - found.value <= min(max(MARGIN, noise), _MOST_GIVEN_UP)
 
 
-def _over_fastest(data: ComparisonData, tied: Sequence[str], name: str) -> Interval:
-    """The speed of a configuration by that of the one that it is slowest over."""
-    return speedup_over(data, _fastest_beside(data, tied, name), name).interval
-
-
-def _fastest_beside(data: ComparisonData, tied: Sequence[str], name: str) -> str:
-    """The configuration that one is slowest over, by the estimate of their ratio."""
-    others = [other for other in tied if other != name]
-    return min(others, key=lambda other: speedup_over(data, other, name).value)
+def _slowest_over(data: ComparisonData, tied: Sequence[str], name: str) -> tuple[str, Interval]:
+    """The configuration that one is slowest over, by the estimate of their ratio, and the ratio."""
+    ratios = [(other, speedup_over(data, other, name).interval) for other in tied if other != name]
+    return min(ratios, key=lambda pair: pair[1].value)
 
 
 def _faster_by_estimate(data: ComparisonData, best: str, simplest: str, tied: Sequence[str]) -> str:
@@ -271,8 +266,8 @@ def _faster_by_estimate(data: ComparisonData, best: str, simplest: str, tied: Se
 
 def _too_slow(data: ComparisonData, simplest: str, tied: Sequence[str]) -> str:
     """Why the simplest of several that may be equally fast is not chosen."""
-    given_up = 1 - _over_fastest(data, tied, simplest).value
-    slower = f"{given_up:.1%} slower than {_fastest_beside(data, tied, simplest)}"
+    fastest, ratio = _slowest_over(data, tied, simplest)
+    slower = f"{1 - ratio.value:.1%} slower than {fastest}"
     return f"; {simplest} is simpler, but by the estimate {slower}"
 
 

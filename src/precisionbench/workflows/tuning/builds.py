@@ -64,7 +64,10 @@ class Builds:
         return self.bench.ahead - len(self._begun)
 
     def _is_too_long(self, build: _Build) -> bool:
-        return self.now() - build.begun_s > TOO_LONG * build.expected_s
+        return self._passed_s(build) > TOO_LONG * build.expected_s
+
+    def _passed_s(self, build: _Build) -> float:
+        return self.now() - build.begun_s
 
     @property
     def ready(self) -> list[str]:
@@ -79,7 +82,7 @@ class Builds:
         """
         found: list[str] = []
         for spec, build in self._begun.items():
-            passed_s, expected_s = self.now() - build.begun_s, self.estimates.build_s(spec)
+            passed_s, expected_s = self._passed_s(build), self.estimates.build_s(spec)
             if expected_s - within_s <= passed_s <= _OVERDUE * expected_s:
                 found.append(spec)
         return found
@@ -124,7 +127,7 @@ class Builds:
             is_over: whether no time is left, so that all of them are too late.
         """
         for spec, build in [*self._begun.items()]:
-            passed_s = self.now() - build.begun_s
+            passed_s = self._passed_s(build)
             if self.bench.is_built(spec):
                 if is_over:
                     yield self._ended(spec, "it was ready, or had failed, when no time was left")
