@@ -14,7 +14,8 @@ the others are measured without it. With more than two `--processes`, the winner
 rows by hand are then measured again, in so many processes each. `--again` does this alone, for the
 winners of an earlier record, with more time to build. The record is written after each step, so
 that a run which is killed keeps what it has; a step that fails is named, too. `--samples` keeps the
-samples of the last rounds, and of those by hand, as files that `precisionbench show` reads.
+samples of the last rounds, and of those by hand, as files that `precisionbench show` reads. With a
+smaller `--max-error` than half keeps, layers are compared and mixed rows tried.
 
 With `--total-s` the run ends in time: models that would not end are left out, and named. For
 several GPUs, start one process for each (`--device`), with models and a file of its own, and merge
@@ -343,6 +344,12 @@ def winners(given: argparse.Namespace, where: Mapping[str, Any]) -> dict[str, di
     return {name: found[name] for name in given.model or found}
 
 
+def case_of(name: str, max_error: float | None) -> Case:
+    """The model of a name, with its own bound or another one."""
+    case = CASES[name]
+    return case if max_error is None else attrs.evolve(case, max_error=max_error)
+
+
 def run(given: argparse.Namespace) -> None:
     """Try the models for which there is time."""
     device = torch.device(given.device)
@@ -358,9 +365,9 @@ def run(given: argparse.Namespace) -> None:
         if times.left_s() < needed_s:
             record.left_out[name] = f"{times.left_s():.0f} s were left of about {needed_s:.0f} s"
             continue
-        case, begun_s = CASES[name], time.monotonic()
+        case, begun_s = case_of(name, given.max_error), time.monotonic()
         batch = 2 if given.tiny else case.batch
-        entry = record.begin(model=name, batch=batch)
+        entry = record.begin(model=name, batch=batch, max_error=case.max_error)
         samples = given.samples and partial(file_of, given.samples, name)
         tried = Tried.of(case, batch, device, samples)
         try:
@@ -386,6 +393,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", choices=list(CASES))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--budget", type=float, default=120.0)
+    parser.add_argument("--max-error", type=float, help="in place of each model's own bound")
     parser.add_argument("--hand-build-s", type=float, default=120.0)
     parser.add_argument("--by-hand-s", type=float, default=60.0)
     parser.add_argument("--processes", type=int, default=2)
