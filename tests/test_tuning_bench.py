@@ -150,6 +150,15 @@ def test_a_part_of_a_layer_is_no_layer_of_its_own():
     assert bench_module._worst_layers(errors) == ["block", "c"]
 
 
+def test_a_wrapped_model_is_not_kept_in_float32_as_a_whole():
+    """Its embeddings are added in its own forward, and all layers are parts of it."""
+    growth = {"model.a": (0.0, 0.0), "model.drop": (3e-3, 3e-3), "model.h.b": (3e-3, 3.1e-3)}
+    errors = [LayerError(path, out, 1.0, 0, 1.0, given) for path, (given, out) in growth.items()]
+    assert bench_module._worst_layers(errors) == []
+    grown_in_a_block = attrs.evolve(errors[2], input_relative_l2=9e-3, relative_l2=9.1e-3)
+    assert bench_module._worst_layers([*errors[:2], grown_in_a_block])[0] == "model.h"
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [

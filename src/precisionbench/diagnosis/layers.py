@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
 import attrs
 
@@ -80,20 +81,31 @@ def error_growth(errors: Iterable[LayerError]) -> list[tuple[float, str]]:
         errors: errors of modules in order; the model's own is ignored.
 
     Returns:
-        Increases with paths; an empty path is the model's own forward.
+        Increases with paths; an empty path is the model's own forward, or that of a module which
+        holds all layers, as in a wrapper.
     """
+    known = [one for one in errors if one.path and one.relative_l2 is not None]
     grown: list[tuple[float, str]] = []
     last = most = 0.0
-    for one in errors:
-        if not one.path or one.relative_l2 is None:
-            continue
+    for one in known:
         if one.input_relative_l2 is not None:
             last = one.input_relative_l2
             grown.append((last - most, one.path.rpartition(".")[0]))
-        grown.append((one.relative_l2 - last, one.path))
-        last = one.relative_l2
+        grown.append(((one.relative_l2 or 0.0) - last, one.path))
+        last = one.relative_l2 or 0.0
         most = max(most, last)
-    return grown
+    whole = _holding_all([one.path for one in known])
+    return [(growth, "" if path in whole else path) for growth, path in grown]
+
+
+def _holding_all(paths: Sequence[str]) -> set[str]:
+    """The modules of which all others are parts."""
+    parts = [path.split(".") for path in paths]
+    holding = {".".join(some[:count]) for some in parts for count in range(1, len(some))}
+    layers = [some[:-1] for path, some in zip(paths, parts, strict=True) if path not in holding]
+    levels = zip(*layers, strict=False)
+    common = [names[0] for names in takewhile(lambda names: len({*names}) == 1, levels)]
+    return {".".join(common[:count]) for count in range(1, len(common) + 1)}
 
 
 def layers_of_growth(errors: Sequence[LayerError], most: int = 3) -> tuple[str, ...]:
