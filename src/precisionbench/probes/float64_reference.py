@@ -274,7 +274,10 @@ def _sample(
     batch: int | None,
     step_for: Callable[[int], int],
 ) -> None:
-    """Copy elements at once, as the next layer may work in place; read scalars only later."""
+    """Copy elements at once, as the next layer may work in place; read scalars only later.
+
+    In few operations: on a GPU that other processes use, each may wait for its time slice.
+    """
     numbers = (t for _, t in walk(output) if t.is_floating_point() or t.is_complex())
     tensor = next(numbers, None)
     if tensor is None or not is_plain(tensor) or not tensor.numel():
@@ -282,19 +285,20 @@ def _sample(
     tensor = tensor.detach()
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
-    finite = tensor.isfinite()
-    largest = tensor.where(finite, 0).abs().amax()
-    nonfinite_in_all = (~finite).sum()
+    magnitudes = tensor.abs()
+    is_nonfinite = ~(magnitudes < math.inf)
+    largest = magnitudes.masked_fill_(is_nonfinite, 0).amax()
+    nonfinite_in_all = nonfinite = is_nonfinite.sum(dtype=torch.float64)
     if batch is not None and tensor.dim() and tensor.shape[0] == batch > ITEMS:
         tensor = tensor[:ITEMS]
-    nonfinite = (~tensor.isfinite()).sum()
+        nonfinite = is_nonfinite[:ITEMS].sum(dtype=torch.float64)
     flat = tensor.reshape(-1)
     step = step_for(flat.numel())
     items = tensor.shape[0] if tensor.dim() else 1
-    first = flat[: min(_FIRST_ELEMENTS, flat.numel() // items)].double().clone()
+    first = flat[: min(_FIRST_ELEMENTS, flat.numel() // items)]
+    copies = (part.to(torch.float64, copy=True) for part in (flat[::step], first))
     scalars = (one.double().reshape(1) for one in (largest, nonfinite, nonfinite_in_all))
-    parts = (flat[::step].double().clone(), first, *scalars)
-    found[path] = _Sample(tuple(tensor.shape), parts, step)
+    found[path] = _Sample(tuple(tensor.shape), (*copies, *scalars), step)
 
 
 def _on_host(samples: Mapping[str, _Sample]) -> LayerOutputs:
