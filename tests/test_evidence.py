@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import precisionbench as pb
 from full_disk import files_limited_to
@@ -284,18 +285,44 @@ def test_the_samples_of_all_layers_are_read_at_once(monkeypatch):
     """Each read from a GPU waits for the other processes that use it."""
     read, to = [], torch.Tensor.to
 
-    def reading(self, *args):
-        read.append(args)
-        return to(self, *args)
+    def reading(self, *args, **options):
+        read.extend(one for one in args if isinstance(one, torch.device))
+        return to(self, *args, **options)
 
     monkeypatch.setattr(torch.Tensor, "to", reading)
     model, x = nn.Sequential(*[nn.Linear(8, 8) for _ in range(5)]), torch.rand(4, 8)
     with torch.no_grad():
         found = layer_outputs(lambda: model(x), model, 4)
-        assert read == [(torch.device("cpu"),)]
+        assert read == [torch.device("cpu")]
         assert torch.equal(found["4"].values.reshape(2, 8), model(x)[:2].double())
         assert found["4"].max_abs == float(model(x).abs().max())
     assert torch.equal(found["0 (input)"].first, x[0].double())
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations that compute something, as kernels of a GPU would."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        is_view = any(result.alias_info is not None for result in operation._schema.returns)
+        is_read = operation is torch.ops.aten._local_scalar_dense.default  # of a copy on the host
+        self.count += not is_read and (not is_view or operation._schema.name.endswith("_"))
+        return operation(*args, **(kwargs or {}))
+
+
+def test_a_sample_takes_few_operations():
+    """A process may wait for each of them, where others use the GPU."""
+    counts = []
+    for layers in (2, 12):
+        model = nn.Sequential(*[nn.Linear(8, 8).half() for _ in range(layers)])
+        with torch.no_grad(), Operations() as own:
+            model(torch.rand(4, 8).half())
+        with torch.no_grad(), Operations() as sampled:
+            layer_outputs(lambda model=model: model(torch.rand(4, 8).half()), model, 4)
+        counts.append(sampled.count - own.count)
+    inputs_and_outputs = 2 * 10
+    assert (counts[1] - counts[0]) / inputs_and_outputs <= 10
 
 
 def test_an_overflow_is_counted_in_the_layer_where_it_begins():
