@@ -437,6 +437,47 @@ def test_no_layer_stays_in_float32_where_a_half_row_of_another_dtype_is_accurate
     assert not [spec for spec in search.trials if "fp32_layers" in spec]
 
 
+def test_layers_are_compared_of_the_half_row_with_the_smaller_error():
+    """Another row with as many bits, and a larger error everywhere, would not do better mixed."""
+    wide, kept = "half:dtype=bfloat16", "half:fp32_layers=head"
+    near, far = Simulated(3e-3, error=0.02), Simulated(3e-3, error=0.2)
+    truths = {**TRUTHS, "half": near, wide: far, kept: Simulated(3.2e-3)}
+    search, machine = searched(truths, layers=["head"])
+    assert machine.observed == ["half"]
+    assert search.trials[wide].outcome == INACCURATE
+    assert kept in machine.timed
+    _, machine = searched({**truths, "half": attrs.evolve(near, latency_s=6e-3)}, layers=["head"])
+    assert machine.observed == ["half", wide]
+
+
+def test_the_layout_that_no_mixed_row_has_does_not_count_as_another_half_row():
+    laid_out = "half:memory_format=channels_last"
+    space = Space((Family("half", Stage.PRECISION, ("half", laid_out)),))
+    truths = {"half": Simulated(3e-3, error=0.02), laid_out: Simulated(3e-3, error=0.019)}
+    _, machine = searched(truths, space=space, layers=["head"])
+    assert machine.observed == ["half"]
+
+
+def test_builds_of_an_inaccurate_dtype_end_before_its_layers_are_compared():
+    """Beside them the comparison took longer than it was given, for each of four models."""
+    truths = {**TRUTHS, **{s: Simulated(3e-3, error=0.2) for s in ("half", "half:dtype=bfloat16")}}
+    building = []
+
+    class Machine(SimulatedBench):
+        def worst_layers(self, spec, limit_s):
+            building.append([*self.begun])
+            return super().worst_layers(spec, limit_s)
+
+    machine = Machine(truths, ahead=2, layers=["head"])
+    search = search_on(machine, SPACE, 200.0)
+    search.begin_builds()
+    assert machine.begun
+    machine.open(["eager"], 200.0)
+    search.run()
+    assert building
+    assert not any(building)
+
+
 def test_layers_stay_in_float32_where_the_accurate_half_row_is_slow():
     """As bfloat16 is on a GPU without it."""
     kept, wide = "half:fp32_layers=head", "half:dtype=bfloat16"

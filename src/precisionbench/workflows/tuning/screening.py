@@ -220,7 +220,8 @@ class Screening:
         trials = (self.race.trials[spec] for spec in judged if _can_be_mixed(spec))
         inaccurate = [trial for trial in trials if trial.outcome == INACCURATE]
         for trial in inaccurate:
-            if not self._has_fast_rival(trial.spec):
+            if not self._has_fast_rival(trial.spec) and not self._has_better_twin(trial):
+                self.builds.end_unlikely()  # the comparison would wait for them, and they lose
                 self.tell(f"comparing each layer of {trial.spec} with float64")
                 limit_s = _LAYERS_SHARE * max(0.0, end_s - self.now())
                 layers = self.bench.worst_layers(trial.spec, limit_s)
@@ -240,6 +241,17 @@ class Screening:
             and trial.outcome != FAILED
             and self._known_item_s(trial.spec) <= limit_s
             for trial in self.race.trials.values()
+        )
+
+    def _has_better_twin(self, trial: Trial) -> bool:
+        """Whether one that is about as fast breaks the bound by less, and is mixed instead."""
+        limit_s, loss = _AS_FAST * self._item_s[trial.spec], _loss(trial)
+        return any(
+            _can_be_mixed(other.spec)
+            and other.outcome == INACCURATE
+            and _loss(other) < loss < math.inf
+            and self._known_item_s(other.spec) <= limit_s
+            for other in self.race.trials.values()
         )
 
     def _known_item_s(self, spec: str) -> float:
@@ -375,6 +387,12 @@ def mixed(specs: Iterable[str], trials: Mapping[str, Trial]) -> list[str]:
 
 
 _MIXED_LAYERS = (1, 3)  # how many layers mixed rows keep in float32
+
+
+def _loss(trial: Trial) -> float:
+    """Its error, or how much worse its metric is; infinite where it has no number."""
+    known = trial.accuracy and trial.accuracy.loss
+    return known.value if known else math.inf
 
 
 def _is_half(spec: str) -> bool:
