@@ -109,6 +109,24 @@ def test_builds_of_which_nothing_is_known_have_no_limit_and_others_have_one():
     assert limits == [set(), {COMPILED, GRAPHED}]
 
 
+def test_where_16_bits_are_inaccurate_others_are_built_beside_what_is_left_to_try():
+    """The builds that began early are of no use then."""
+    tf32, kept = "compile:freezing=true,precision=tf32", "half:fp32_layers=head"
+    family = Family("compile", Stage.COMPILER, (COMPILED, BFLOAT16, tf32), typical_build_s=20.0)
+    halves = ("half", "half:dtype=bfloat16", COMPILED, BFLOAT16)
+    inaccurate = {spec: Simulated(3e-3, error=0.2) for spec in halves}
+    truths = {**TRUTHS, **inaccurate, kept: Simulated(5e-3), tf32: Simulated(3e-3, build_s=20.0)}
+    space = attrs.evolve(SPACE, families=(*SPACE.families[:2], family))
+    machine = SimulatedBench(truths, ahead=2, layers=["head"])
+    search = search_on(machine, space, 100.0)
+    search.begin_builds()
+    assert [*machine.begun] == [COMPILED, BFLOAT16]
+    machine.open(["eager"], 1e9)
+    search.run()
+    assert tf32 in machine.built_beside[machine.timed.index(kept) - 1]
+    assert best_of(search) == tf32
+
+
 def test_what_is_ready_is_tried_before_more_that_needs_no_build():
     truths = {spec: attrs.evolve(truth, build_s=2.0) for spec, truth in TRUTHS.items()}
     _, machine = searched(truths, ahead=2, judging_s=5.0)

@@ -84,6 +84,20 @@ class Screening:
         judging_s = math.ceil(count / self.bench.judges) * self.judging_s
         return judging_s + max(ROW_S * (count + 2), LEAST_CALLS * calls_s)
 
+    def judge_reference(self) -> None:
+        """Judge the reference, which stays in all rounds, and is chosen only where it is accurate.
+
+        Raises:
+            PrecisionBenchError: it fails with the inputs that configurations are judged by.
+        """
+        ((spec, accuracy),) = self.judged([self.race.reference])
+        if isinstance(accuracy, PrecisionBenchError):
+            raise accuracy
+        outcome = FINALIST if accuracy.verdict == WITHIN else INACCURATE
+        reason = "" if outcome == FINALIST else accuracy.reason
+        build_s = self.bench.build_s(spec)
+        self.race.keep(Trial(spec, outcome, reason, accuracy, build_s=build_s))
+
     def run(self, specs: Sequence[str], left_s: float) -> None:
         """Try configurations side by side.
 

@@ -8,16 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
-from precisionbench.errors import PrecisionBenchError
 from precisionbench.results import ComparisonData
-from precisionbench.results.tuning import (
-    FINALIST,
-    INACCURATE,
-    NOT_FINISHED,
-    WITHIN,
-    LeftOut,
-    Trial,
-)
+from precisionbench.results.tuning import NOT_FINISHED, LeftOut, Trial
 from precisionbench.spec_syntax import spec_text, split_spec
 from precisionbench.workflows.tuning.bench import Bench
 from precisionbench.workflows.tuning.builds import Builds, likely
@@ -125,7 +117,7 @@ class Search:
             self._builds.begin(able, {}, left_s)
 
     def _likely(self) -> list[str]:
-        family = next((one for one in self.space.families if not is_cheap(one)), None)
+        family = next(iter(self._built), None)
         if family is None:
             return []
         is_decided = self._race.is_known
@@ -145,12 +137,12 @@ class Search:
             PrecisionBenchError: the reference could not be measured.
         """
         try:
-            self._judge_reference()
+            self._screening.judge_reference()
             if not self._builds.specs:
                 self._begin(self._able(self._likely()))
             while self._try_cheap() and not self._builds.ready:
-                pass
-            self._search([family for family in self.space.families if not is_cheap(family)])
+                self._replace_unlikely()
+            self._search(self._built)
             self._search(self._cheap)
             for family in self.space.families:
                 self._explain_unrefined(family)
@@ -163,16 +155,6 @@ class Search:
             for spec in sorted(self._known - self.trials.keys()):
                 self._race.give_up(spec, "the search was interrupted before it was tried")
 
-    def _judge_reference(self) -> None:
-        """The reference stays in all rounds; it can only be chosen where it is accurate enough."""
-        ((_, accuracy),) = self._screening.judged([self.reference])
-        if isinstance(accuracy, PrecisionBenchError):
-            raise accuracy
-        outcome = FINALIST if accuracy.verdict == WITHIN else INACCURATE
-        build_s = self.bench.build_s(self.reference)
-        reason = "" if outcome == FINALIST else accuracy.reason
-        self._race.keep(Trial(self.reference, outcome, reason, accuracy, build_s=build_s))
-
     def _start_s(self) -> float:
         return self.bench.start_s
 
@@ -181,6 +163,10 @@ class Search:
     @property
     def _cheap(self) -> list[Family]:
         return [family for family in self.space.families if is_cheap(family)]
+
+    @property
+    def _built(self) -> list[Family]:
+        return [family for family in self.space.families if not is_cheap(family)]
 
     def _try_cheap(self) -> bool:
         """Try what is promising and needs no build; false where there is nothing, or no time."""
@@ -353,9 +339,7 @@ class Search:
             self._screening.run(ready, left_s)
             return True
         undecided = [spec for spec in todo if not self._race.is_decided(spec)]
-        able = self._able(spec for spec in undecided if spec not in self._builds)
-        if able and (free := self._builds.free) > 0:
-            self._begin(self._chosen(able, preferred, free))
+        self._begin_more(undecided, preferred)
         if not self._builds.specs:
             self._give_up(undecided)
             return False
@@ -363,6 +347,19 @@ class Search:
             self._tell("building " + ", ".join(self._builds.specs))
             self._builds.wait()
         return True
+
+    def _replace_unlikely(self) -> None:
+        """Begin others, beside what is tried, where those begun are of an inaccurate dtype."""
+        self._builds.end_unlikely()
+        if not self._builds.specs:
+            preferred = self._last_builds(self._built)
+            self._begin_more([*preferred, *self._undecided(self._built)], preferred)
+
+    def _begin_more(self, specs: Iterable[str], preferred: Sequence[str]) -> None:
+        """Begin to build the most promising configurations for which there are time and room."""
+        able = self._able(spec for spec in dict.fromkeys(specs) if spec not in self._builds)
+        if able and (free := self._builds.free) > 0:
+            self._begin(self._chosen(able, preferred, free))
 
     def _most_ready(self) -> tuple[int, float]:
         """How many that are built can be tried, and seconds that are left for them.
