@@ -53,6 +53,40 @@ def test_differences_between_processes_widen_the_interval():
     assert found.high > 1.01
 
 
+def shifted(rounds: int, delayed: int, processes: int = 3, noise: float = 0.0) -> list[Block]:
+    """A row of which all processes take 1.6 times as long in the last rounds."""
+    draw = random.Random(0)
+    return [
+        Block(r, i, i, ((1.6 if r >= rounds - delayed else 1.0) * math.exp(draw.gauss(0, noise)),))
+        for r in range(rounds)
+        for i in range(processes)
+    ]
+
+
+@pytest.mark.parametrize("delayed", [5, 7, 9])
+def test_what_delays_all_processes_of_a_row_in_some_rounds_widens_the_interval(delayed):
+    """Load of the host does, where launches limit one row and not the other."""
+    rows = {"a": shifted(16, delayed, noise=0.01), "b": shifted(16, 0)}
+    found = ratio_of(rows, "a", "b", 0.95)
+    assert found.low < 1.3
+    assert found.high > 1.25 * found.low
+    steady = ratio_of({"a": shifted(16, 0, noise=0.01), "b": shifted(16, 0)}, "a", "b", 0.95)
+    assert steady.relative_half_width < 0.02
+
+
+def test_noisy_processes_that_agree_by_chance_do_not_make_an_interval_narrow():
+    logs = [0.3, -0.3, 0.2, -0.2, 0.01, -0.01]
+    base = [math.exp(x) for x in (*logs, *reversed(logs))]
+    found = ratio_interval(base, [1.0] * 12, groups=[0] * 6 + [1] * 6)
+    assert found.low < 0.9
+    assert found.high > 1.1
+
+
+def test_few_rounds_of_several_processes_count_as_processes_only():
+    rows = {"a": shifted(5, 2, noise=0.001), "b": shifted(5, 0)}
+    assert ratio_of(rows, "a", "b", 0.95).relative_half_width < 0.01
+
+
 @pytest.mark.parametrize(
     ("base", "other", "groups", "message"),
     [

@@ -34,7 +34,12 @@ from precisionbench.statistics import (
     unpaired_ratio_interval,
     verdicts,
 )
-from precisionbench.statistics.ratios import in_quadrature, sessions_interval, signed_rank_interval
+from precisionbench.statistics.ratios import (
+    in_quadrature,
+    including_rounds,
+    sessions_interval,
+    signed_rank_interval,
+)
 
 _CONFIDENCE = 0.95
 _WIDE = 0.1  # half-width of a speed-up that is hardly useful
@@ -234,7 +239,8 @@ class _Pair:
     def paired_ratio_at(self) -> RatioAt:
         """The ratio by the rounds that the two rows share, as a function of the confidence."""
         if self.data.schedule == "restarts":
-            return lambda level: self._per_item(_log_ratio_by_round(*self.own_blocks, level).exp())
+            logs = _log_ratios_by_round(*self.own_blocks)
+            return lambda level: self._per_item(signed_rank_interval(logs, level).exp())
         ratio_at = _ratio_at(self.own_blocks, _spread_of(self.data), self.data.noise_floor)
         return lambda level: self._per_item(ratio_at(level))
 
@@ -284,22 +290,21 @@ def _ratio_at(
     sessions = session_levels(pair)
     pairs = [(base, other) for base, other in sessions]
 
+    logs = _log_ratios_by_round(*pair)
+
     def ratio_at(confidence: float) -> Interval:
         between = sessions_interval(pairs, confidence, spread, noise_floor)
         if len(sessions) > 1 or min(map(len, sessions[0])) > 1:
-            return between.exp()
+            return including_rounds(between, logs, confidence).exp()
         # The level of a single process does not show its own noise, but its rounds do.
-        within = _log_ratio_by_round(*pair, confidence)
+        within = signed_rank_interval(logs, confidence)
         return in_quadrature(within, between.high - between.value).exp()
 
     return ratio_at
 
 
-def _log_ratio_by_round(
-    base: Sequence[Block], other: Sequence[Block], confidence: float
-) -> Interval:
-    """The log ratio of two rows, by the rounds that both were measured in."""
+def _log_ratios_by_round(base: Sequence[Block], other: Sequence[Block]) -> list[float]:
+    """The log ratio of two rows in each round that both were measured in."""
     ours, theirs = round_medians(base), round_medians(other)
     shared = [key for key in ours if key in theirs]
-    logs = [math.log(ours[key]) - math.log(theirs[key]) for key in shared]
-    return signed_rank_interval(logs, confidence)
+    return [math.log(ours[key]) - math.log(theirs[key]) for key in shared]

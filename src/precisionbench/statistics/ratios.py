@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
+from statistics import median
 from typing import Any
 
 import attrs
@@ -83,8 +84,8 @@ def ratio_interval(
     if len(set(labels)) == 1:
         within = signed_rank_interval([b - o for b, o in zip(*logs, strict=True)], confidence)
         return widened(within, noise_floor, confidence).exp()
-    pair = paired_levels(*logs, labels)
-    return sessions_interval([pair], confidence, spread, noise_floor).exp()
+    between = sessions_interval([paired_levels(*logs, labels)], confidence, spread, noise_floor)
+    return including_rounds(between, _by_round(*logs, labels), confidence).exp()
 
 
 def _labels(groups: Sequence[Hashable] | None, count: int, others: int) -> Sequence[Hashable]:
@@ -171,6 +172,28 @@ def in_quadrature(interval: Interval, reach: float) -> Interval:
     return Interval(interval.value, interval.value - down, interval.value + up)
 
 
+def including_rounds(
+    between: Interval, differences: Sequence[float], confidence: float
+) -> Interval:
+    """An interval over processes that reaches as far as that over rounds, where that is wider.
+
+    What delays all processes of a row in some rounds, as other load of the host does where launches
+    limit a row, is not in the spread between them, and few noisy processes can agree by chance
+    (docs/between-processes.md).
+
+    Args:
+        between: of the log ratio, over processes.
+        differences: the log ratio in each round; with too few for an interval it stays as it is.
+        confidence: probability that an interval holds the log ratio.
+    """
+    if not signed_rank_rank(len(differences)):
+        return between
+    within = signed_rank_interval(differences, confidence)
+    if within.high - within.low <= between.high - between.low:
+        return between
+    return Interval(between.value, min(between.low, within.low), max(between.high, within.high))
+
+
 def paired_levels(
     base: Sequence[float], other: Sequence[float], groups: Sequence[Hashable]
 ) -> tuple[list[float], list[float]]:
@@ -214,6 +237,18 @@ def levels(
     for (i, replica), level in zip(replicas, np.median(table, axis=1).tolist(), strict=True):
         found[i][replica] = level
     return found
+
+
+def _by_round(
+    base: Sequence[float], other: Sequence[float], groups: Sequence[Hashable]
+) -> list[float]:
+    """The difference in each round, of the medians over groups; rounds as for `paired_levels`."""
+    counts: Counter[Hashable] = Counter()
+    rounds: dict[int, list[tuple[float, float]]] = {}
+    for b, o, group in zip(base, other, groups, strict=True):
+        rounds.setdefault(counts[group], []).append((b, o))
+        counts[group] += 1
+    return [median(b for b, _ in some) - median(o for _, o in some) for some in rounds.values()]
 
 
 def _replicas(row: Mapping[Any, float]) -> list[Hashable]:
