@@ -22,7 +22,9 @@ from precisionbench.statistics import (
     verdict_of,
     verdicts,
 )
-from precisionbench.statistics.ratios import level_interval, levels
+from precisionbench.statistics.interaction import changing_ratios
+from precisionbench.statistics.levels import levels
+from precisionbench.statistics.ratios import level_interval
 
 
 def test_twice_as_fast_is_a_ratio_of_two():
@@ -74,17 +76,42 @@ def test_what_delays_all_processes_of_a_row_in_some_rounds_widens_the_interval(d
     assert steady.relative_half_width < 0.02
 
 
-def test_noisy_processes_that_agree_by_chance_do_not_make_an_interval_narrow():
-    logs = [0.3, -0.3, 0.2, -0.2, 0.01, -0.01]
-    base = [math.exp(x) for x in (*logs, *reversed(logs))]
-    found = ratio_interval(base, [1.0] * 12, groups=[0] * 6 + [1] * 6)
-    assert found.low < 0.9
-    assert found.high > 1.1
+def test_few_rounds_show_a_delay_of_all_processes_too():
+    found = ratio_of({"a": shifted(4, 2, noise=0.01), "b": shifted(4, 0)}, "a", "b", 0.95)
+    assert found.low < 1.05
+    assert found.high > 1.55
 
 
-def test_few_rounds_of_several_processes_count_as_processes_only():
-    rows = {"a": shifted(5, 2, noise=0.001), "b": shifted(5, 0)}
-    assert ratio_of(rows, "a", "b", 0.95).relative_half_width < 0.01
+def test_the_delay_of_one_process_in_a_round_does_not_count_as_one_of_all():
+    """As load of the host delays a process of a row that launches nearly limit."""
+    delayed = [
+        attrs.evolve(b, samples=(1.6,)) if b.round == b.replica else b for b in shifted(8, 0)
+    ]
+    found = ratio_of({"a": delayed, "b": shifted(8, 0)}, "a", "b", 0.95)
+    assert found.relative_half_width < 0.01
+
+
+@pytest.mark.uncounted
+def test_processes_that_vary_for_themselves_rarely_seem_to_be_delayed_together():
+    draw, found = random.Random(0), 0
+    for _ in range(500):
+        base, other = (
+            {(p, r): draw.gauss(0, 0.05) for p in range(3) for r in range(8)} for _ in range(2)
+        )
+        found += bool(changing_ratios([(base, other)]))
+    assert found <= 12
+
+
+def test_what_delays_both_rows_alike_changes_no_ratio():
+    rows = [{(p, r): (r >= 4) + 1e-3 * (p * r % 3) for p in range(3) for r in range(8)}] * 2
+    assert changing_ratios([rows]) == []
+
+
+def test_a_ratio_that_changes_in_each_session_is_found_over_all():
+    def row(shift: float) -> dict[tuple[int, int], float]:
+        return {(p, r): shift * (r % 2) + 0.01 * ((p + r) % 3) for p in range(2) for r in range(3)}
+
+    assert len(changing_ratios([(row(0.5), row(0.0)), (row(0.5), row(0.0))])) == 6
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from precisionbench.analysis.variation import (
     round_medians,
     run_spread,
     session_levels,
+    session_tables,
     shared_rounds,
 )
 from precisionbench.results.comparison_data import BackendResult, ComparisonData, Speedup
@@ -34,6 +35,7 @@ from precisionbench.statistics import (
     unpaired_ratio_interval,
     verdicts,
 )
+from precisionbench.statistics.interaction import changing_ratios
 from precisionbench.statistics.ratios import (
     in_quadrature,
     including_rounds,
@@ -289,15 +291,14 @@ def _ratio_at(
     """The latency ratio of two rows as a function of the confidence; levels are computed once."""
     sessions = session_levels(pair)
     pairs = [(base, other) for base, other in sessions]
-
-    logs = _log_ratios_by_round(*pair)
+    changing = changing_ratios(session_tables(pair))
 
     def ratio_at(confidence: float) -> Interval:
         between = sessions_interval(pairs, confidence, spread, noise_floor)
         if len(sessions) > 1 or min(map(len, sessions[0])) > 1:
-            return including_rounds(between, logs, confidence).exp()
+            return including_rounds(between, changing, confidence).exp()
         # The level of a single process does not show its own noise, but its rounds do.
-        within = signed_rank_interval(logs, confidence)
+        within = signed_rank_interval(_log_ratios_by_round(*pair), confidence)
         return in_quadrature(within, between.high - between.value).exp()
 
     return ratio_at

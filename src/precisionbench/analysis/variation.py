@@ -14,7 +14,7 @@ from precisionbench.results.grouping import ReplicaKey, RoundKey, by_replica, by
 from precisionbench.results.latency import replica_levels
 from precisionbench.results.measurement import Block
 from precisionbench.statistics import Spread, pooled_spread
-from precisionbench.statistics.ratios import has_complete_round, levels
+from precisionbench.statistics.levels import has_complete_round, levels
 from precisionbench.statistics.series import noise_of_steps
 
 # Fewer rounds than this cannot give a 95 % confidence interval of one process each.
@@ -70,16 +70,24 @@ def session_levels(rows: Sequence[Sequence[Block]]) -> list[list[list[float]]]:
     Args:
         rows: blocks of rows that were measured in the same rounds.
     """
+    return [[list(level.values()) for level in levels(tables)] for tables in session_tables(rows)]
+
+
+def session_tables(rows: Sequence[Sequence[Block]]) -> list[list[dict[tuple[int, int], float]]]:
+    """For each session and row, the logs of its block medians by (replica, round).
+
+    Sessions without a round in which all rows were measured are left out.
+
+    Args:
+        rows: blocks of rows that were measured in the same rounds.
+    """
     by_session = [grouped(blocks, lambda block: block.session) for blocks in rows]
-    found = []
-    for session in sorted({number for sessions in by_session for number in sessions}):
-        tables = [
-            {(b.replica, b.round): math.log(b.median_s) for b in sessions.get(session, ())}
-            for sessions in by_session
-        ]
-        if all(tables) and has_complete_round(tables):
-            found.append([list(level.values()) for level in levels(tables)])
-    return found
+    sessions = sorted({number for own in by_session for number in own})
+    found = [
+        [{(b.replica, b.round): math.log(b.median_s) for b in own.get(n, ())} for own in by_session]
+        for n in sessions
+    ]
+    return [tables for tables in found if all(tables) and has_complete_round(tables)]
 
 
 def run_spread(rows: BlocksByRow) -> Spread:

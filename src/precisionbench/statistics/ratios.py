@@ -1,24 +1,25 @@
 """Ratios of two backends' latencies, with confidence intervals.
 
-There are two levels of variation. Within a process, blocks vary, and drift affects everything that
+There are three kinds of variation. Within a process, blocks vary, and drift affects everything that
 is measured in the same round. Run-to-run variance is a difference between processes that each
 process keeps until it ends: on an H200 there are two kinds of process, 0.4 % apart
-(docs/between-processes.md). A single process of each backend does not show it.
+(docs/between-processes.md). A single process of each backend does not show it. And load of the host
+can delay all processes of one backend in some rounds, but not those of another.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from functools import cache
-from statistics import median
 from typing import Any
 
 import attrs
 
 from precisionbench.display import Shown
+from precisionbench.statistics.interaction import changing_ratios
 from precisionbench.statistics.intervals import Interval
+from precisionbench.statistics.levels import levels
 
 # The spread pooled over a run is used unless two rows' own spread is more than twice as large.
 _MIN_POOLED_SHARE = 0.5
@@ -84,8 +85,10 @@ def ratio_interval(
     if len(set(labels)) == 1:
         within = signed_rank_interval([b - o for b, o in zip(*logs, strict=True)], confidence)
         return widened(within, noise_floor, confidence).exp()
-    between = sessions_interval([paired_levels(*logs, labels)], confidence, spread, noise_floor)
-    return including_rounds(between, _by_round(*logs, labels), confidence).exp()
+    sides = _by_group_and_round(*logs, labels)
+    first, second = ([*found.values()] for found in levels(sides))
+    between = sessions_interval([(first, second)], confidence, spread, noise_floor)
+    return including_rounds(between, changing_ratios([sides]), confidence).exp()
 
 
 def _labels(groups: Sequence[Hashable] | None, count: int, others: int) -> Sequence[Hashable]:
@@ -175,103 +178,33 @@ def in_quadrature(interval: Interval, reach: float) -> Interval:
 def including_rounds(
     between: Interval, differences: Sequence[float], confidence: float
 ) -> Interval:
-    """An interval over processes that reaches as far as that over rounds, where that is wider.
+    """An interval over processes that also reaches as far as that over rounds.
 
-    What delays all processes of a row in some rounds, as other load of the host does where launches
-    limit a row, is not in the spread between them, and few noisy processes can agree by chance
-    (docs/between-processes.md).
+    What delays all processes of a row in some rounds is not in the spread between them.
 
     Args:
         between: of the log ratio, over processes.
-        differences: the log ratio in each round; with too few for an interval it stays as it is.
+        differences: the log ratio in each round, from `changing_ratios`; with none the interval
+            stays as it is.
         confidence: probability that an interval holds the log ratio.
     """
-    if not signed_rank_rank(len(differences)):
+    if not differences:
         return between
     within = signed_rank_interval(differences, confidence)
-    if within.high - within.low <= between.high - between.low:
-        return between
     return Interval(between.value, min(between.low, within.low), max(between.high, within.high))
 
 
-def paired_levels(
+def _by_group_and_round(
     base: Sequence[float], other: Sequence[float], groups: Sequence[Hashable]
-) -> tuple[list[float], list[float]]:
-    """Each replica's level on either side, as logs, with the round effects subtracted.
-
-    The position within a group is the round.
-    """
+) -> tuple[dict[Any, float], dict[Any, float]]:
+    """The values of either side; the position within a group is the round."""
     rounds: dict[Hashable, int] = {}
     sides: tuple[dict[Any, float], dict[Any, float]] = ({}, {})
     for b, o, group in zip(base, other, groups, strict=True):
         index = rounds.setdefault(group, 0)
         rounds[group] += 1
         sides[0][group, index], sides[1][group, index] = b, o
-    first, second = levels([sides[0], sides[1]])
-    return list(first.values()), list(second.values())
-
-
-def levels(
-    rows: Sequence[Mapping[Any, float]],
-) -> list[dict[Hashable, float]]:
-    """For each row, each replica's level: the median over rounds of its difference from the round.
-
-    Only rounds in which every replica of every row was measured count, so that round effects such
-    as drift cancel.
-
-    Args:
-        rows: for each, log values by (replica, round).
-
-    Raises:
-        ValueError: no round is complete.
-    """
-    import numpy as np
-
-    replicas = [(i, replica) for i, row in enumerate(rows) for replica in _replicas(row)]
-    shared = _complete_rounds(rows)
-    if not shared:
-        raise ValueError("no round contains every replica")
-    table = np.array([[rows[i][replica, r] for r in shared] for i, replica in replicas])
-    table = table - table.mean(axis=0)
-    found: list[dict[Hashable, float]] = [{} for _ in rows]
-    for (i, replica), level in zip(replicas, np.median(table, axis=1).tolist(), strict=True):
-        found[i][replica] = level
-    return found
-
-
-def _by_round(
-    base: Sequence[float], other: Sequence[float], groups: Sequence[Hashable]
-) -> list[float]:
-    """The difference in each round, of the medians over groups; rounds as for `paired_levels`."""
-    counts: Counter[Hashable] = Counter()
-    rounds: dict[int, list[tuple[float, float]]] = {}
-    for b, o, group in zip(base, other, groups, strict=True):
-        rounds.setdefault(counts[group], []).append((b, o))
-        counts[group] += 1
-    return [median(b for b, _ in some) - median(o for _, o in some) for some in rounds.values()]
-
-
-def _replicas(row: Mapping[Any, float]) -> list[Hashable]:
-    return list(dict.fromkeys(replica for replica, _ in row))
-
-
-def has_complete_round(rows: Sequence[Mapping[Any, float]]) -> bool:
-    """Whether there is a round in which every replica of every row was measured.
-
-    Args:
-        rows: as for `levels`.
-    """
-    return bool(_complete_rounds(rows))
-
-
-def _complete_rounds(rows: Sequence[Mapping[Any, float]]) -> list[Hashable]:
-    wanted = [len(_replicas(row)) for row in rows]
-    measured = [Counter(r for _, r in row) for row in rows]
-    return [
-        r
-        for r in measured[0]
-        if all(times[r] == count for times, count in zip(measured, wanted, strict=True))
-    ]
+    return sides
 
 
 def pooled_spread(rows: Sequence[Sequence[float]]) -> Spread:

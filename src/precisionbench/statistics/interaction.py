@@ -1,0 +1,84 @@
+"""Rows whose ratio changes between rounds, because something delays all processes of one of them.
+
+In the terms of the analysis of variance: row and round interact. Load of the host delays rows that
+launches limit, and not CUDA graphs (docs/between-processes.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from precisionbench.statistics.levels import complete_table
+
+_ALPHA = 0.01  # probability that rows seem to interact with rounds, and do not
+
+
+@attrs.frozen
+class _Variance:
+    """A variance, with its degrees of freedom; 0 of both where nothing varies."""
+
+    value: float
+    degrees: int
+
+    @classmethod
+    def of(cls, squares: Iterable[float], degrees: int) -> _Variance:
+        return cls(sum(squares) / degrees if degrees else 0.0, degrees)
+
+
+def changing_ratios(sessions: Sequence[Sequence[Mapping[Any, float]]]) -> list[float]:
+    """The log ratio of two rows in each round, where it changes more than their processes vary.
+
+    Args:
+        sessions: for each, the log values of the one row and of the other, by (replica, round).
+
+    Returns:
+        The differences of the medians over replicas; none where each process varies for itself.
+    """
+    import numpy as np
+
+    tables = [[complete_table(row, pair) for row in pair] for pair in sessions]
+    if not _interact(tables):
+        return []
+    medians = [[np.median(table, axis=0) for table in pair] for pair in tables]
+    return [float(ratio) for base, other in medians for ratio in base - other]
+
+
+def _interact(tables: Sequence[Sequence[Any]]) -> bool:
+    """Whether the rows interact with rounds, by an F test.
+
+    It compares the variance over rounds of the difference of the rows' means with what it would be
+    if each process varied for itself. The latter is a sum of two variances, so its degrees of
+    freedom are those of Satterthwaite (Biometrics Bulletin 2, 1946).
+    """
+    from scipy.special import fdtrc
+
+    seen = _of_differences(tables)
+    noises = [_of_mean([pair[row] for pair in tables]) for row in (0, 1)]
+    expected = sum(noise.value for noise in noises)
+    if not seen.value or not all(noise.degrees for noise in noises):
+        return False
+    if not expected:
+        return True
+    degrees = expected**2 / sum(noise.value**2 / noise.degrees for noise in noises)
+    return float(fdtrc(seen.degrees, degrees, seen.value / expected)) < _ALPHA
+
+
+def _of_differences(tables: Sequence[Sequence[Any]]) -> _Variance:
+    """The variance over rounds of the difference of two rows' means."""
+    differences = [base.mean(axis=0) - other.mean(axis=0) for base, other in tables]
+    squares = (float(((d - d.mean()) ** 2).sum()) for d in differences)
+    return _Variance.of(squares, sum(len(d) - 1 for d in differences))
+
+
+def _of_mean(tables: Sequence[Any]) -> _Variance:
+    """The variance of a row's mean in a round, if each of its processes varies for itself."""
+    squares, degrees = [], 0
+    for table in tables:
+        processes, rounds = table.shape
+        levels, means = table.mean(axis=1, keepdims=True), table.mean(axis=0)
+        squares.append(float(((table - levels - means + table.mean()) ** 2).sum()) / processes)
+        degrees += (processes - 1) * (rounds - 1)
+    return _Variance.of(squares, degrees)
