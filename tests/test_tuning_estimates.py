@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from precisionbench.backends.rungs import Stage
-from precisionbench.results.tuning import FINALIST, INACCURATE, Trial
+from precisionbench.results.tuning import BEYOND, FINALIST, INACCURATE, Accuracy, Trial
 from precisionbench.statistics import Interval
 from precisionbench.workflows.tuning.estimates import PRIORS, Estimates
 from precisionbench.workflows.tuning.space import Family, Space
@@ -83,4 +84,29 @@ def test_a_dtype_that_is_inaccurate_is_unlikely_in_each_layout_but_not_with_laye
     assert found.is_unlikely("compile:dtype=float16")
     assert not found.is_unlikely("half:fp32_layers=head")
     assert not found.is_unlikely("autocast")
+    assert not found.is_unlikely(BFLOAT16)
+
+
+def near(*specs: str, error: float = 1.2e-2, **speeds: float) -> Estimates:
+    """After rows whose error is beyond a bound of 1e-2."""
+    found = estimates(inaccurate=specs, **speeds)
+    accuracy = Accuracy(Interval(error, error, error), BEYOND)
+    trials = {spec: attrs.evolve(found.trials[spec], accuracy=accuracy) for spec in specs}
+    return attrs.evolve(found, trials={**found.trials, **trials}, limit=1e-2)
+
+
+COMPILED = "compile:dtype=float16"
+
+
+def test_a_dtype_that_nearly_keeps_the_bound_may_keep_it_with_another_backend():
+    found = near(HALF, eager=1.0)
+    assert not found.is_unlikely(COMPILED)
+    assert found.speed(COMPILED) == 0.5 * estimates(eager=1.0).speed(COMPILED)
+    assert found.is_unlikely(f"half:dtype=float16{IN_LAYOUT}")
+    assert near(HALF, error=1.4e-2, eager=1.0).is_unlikely(COMPILED)
+
+
+def test_a_backend_of_which_one_row_is_inaccurate_does_not_keep_the_bound_with_others():
+    found = near(HALF, COMPILED, eager=1.0)
+    assert found.is_unlikely(f"{COMPILED},freezing=true")
     assert not found.is_unlikely(BFLOAT16)

@@ -22,6 +22,7 @@ class Bench(Protocol):
         slots: how many configurations are built side by side.
         ahead: how many of them can be built while others are measured; 0 for none.
         judges: how many configurations are judged at the same time.
+        limit: the largest error, or drop of the metric, of an accurate configuration.
         start_s: seconds that starting a process took the last time, besides building it.
     """
 
@@ -38,6 +39,11 @@ class Bench(Protocol):
     @property
     def judges(self) -> int:
         """How many configurations are judged at the same time."""
+        ...
+
+    @property
+    def limit(self) -> float:
+        """The largest error, or drop of the metric, of an accurate configuration."""
         ...
 
     @property

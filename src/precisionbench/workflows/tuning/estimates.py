@@ -33,6 +33,9 @@ _PROMISING = 0.8
 TOO_LONG, _SHARE_OF_REST = 2.5, 0.5
 # The speed to expect where rows of the same dtype were not accurate enough.
 _UNLIKELY = 0.1
+# Where their errors are at most this many times the bound, those of another backend may keep it:
+# compiled, float16 has 0.75 to 1.0 times the error of half (ten models on an H200).
+_NEARLY, _NEARLY_SHARE = 1.3, 0.5
 # Speeds of dtypes by that of the fastest, until some were timed: ResNet-50 on an H200, and on a CPU
 # with AVX-512 BF16, where float16 has no instructions. They decide what is tried first.
 PRIORS: Mapping[str, Mapping[str, float]] = {
@@ -52,6 +55,7 @@ class Estimates:
         speeds: speed-ups over the reference, of all that were timed.
         start_s: gives the seconds that starting a process takes here, besides building it.
         priors: speeds of dtypes by that of the fastest; 1 where there is none.
+        limit: the largest error, or drop of the metric, of an accurate configuration.
         late: seconds after which builds were ended that took too long, by spec.
     """
 
@@ -60,6 +64,7 @@ class Estimates:
     speeds: Mapping[str, Interval]
     start_s: Callable[[], float]
     priors: Mapping[str, float] = attrs.field(factory=dict)
+    limit: float = 0.0
     late: dict[str, float] = attrs.field(factory=dict)
 
     def build_s(self, spec: str) -> float:
@@ -145,7 +150,8 @@ class Estimates:
         """The largest speed of tried rows that share the dtype and the layout.
 
         Where no such row was tried, it is that of the dtype in another layout, or else follows from
-        what is usual for the dtype; and little where rows of the dtype were not accurate enough.
+        what is usual for the dtype; and little where rows of the dtype were not accurate enough, or
+        half of it where they are nearly, and none of the backend was tried.
 
         Args:
             spec: of the space.
@@ -156,10 +162,19 @@ class Estimates:
         for names in (alike, same):
             if known := [self.speeds[name].value for name in names if name in self.speeds]:
                 return max(known)
-        was_inaccurate = any(self.trials[name].outcome == INACCURATE for name in same)
-        if was_inaccurate and not _keeps_float32(spec):
-            return _UNLIKELY
-        return self._fastest_dtype() * self._prior(dtype)
+        inaccurate = [self.trials[n] for n in same if self.trials[n].outcome == INACCURATE]
+        usual = self._fastest_dtype() * self._prior(dtype)
+        if not inaccurate or _keeps_float32(spec):
+            return usual
+        may_keep_it = all(
+            self._is_near(one) and not _is_alike(one.spec, spec) for one in inaccurate
+        )
+        return _NEARLY_SHARE * usual if may_keep_it else _UNLIKELY
+
+    def _is_near(self, trial: Trial) -> bool:
+        """Whether an inaccurate configuration nearly keeps the bound."""
+        loss = trial.accuracy.loss if trial.accuracy else None
+        return loss is not None and loss.value <= _NEARLY * self.limit
 
     def _fastest_dtype(self) -> float:
         """The speed of the fastest dtype, by what was timed; of a float32 reference at first."""
@@ -216,6 +231,11 @@ def is_cheap(family: Family) -> bool:
 def _kind(spec: str) -> tuple[str, bool]:
     """Configurations of a kind build about as long."""
     return split_spec(spec)[0], has_tuned_kernels(spec)
+
+
+def _is_alike(spec: str, other: str) -> bool:
+    """Whether two configurations are of the same backend, and so round alike."""
+    return split_spec(spec)[0] == split_spec(other)[0]
 
 
 def _times(spec: str) -> float:

@@ -77,7 +77,7 @@ class Search:
     def __attrs_post_init__(self) -> None:
         self._race = race = Race(self.reference, self.memory, self.bench.close, self.space.holds)
         known = self.space, race.trials, race.speeds
-        self._estimates = Estimates(*known, start_s=self._start_s, priors=self.priors)
+        self._estimates = Estimates(*known, self._start_s, self.priors, self.bench.limit)
         self._builds = Builds(self.bench, self._estimates, self.now)
         tried_by = self.bench, race, self._estimates, self._builds
         self._screening = Screening(*tried_by, now=self.now, tell=self._tell)

@@ -253,6 +253,11 @@ class WorkerBench:
             return 1
         return max(1, min(self.slots, _JUDGED_BYTES // max(1, self.judge.output_bytes)))
 
+    @property
+    def limit(self) -> float:
+        """The largest error or drop; see `Bench`."""
+        return self.judge.bound.limit
+
     def accuracies(self, specs: Sequence[str]) -> Judged:
         """How accurate each is, in their order; see `Bench`."""
         if self.judges == 1:
