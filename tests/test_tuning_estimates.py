@@ -87,6 +87,13 @@ def test_a_dtype_that_is_inaccurate_is_unlikely_in_each_layout_but_not_with_laye
     assert not found.is_unlikely(BFLOAT16)
 
 
+@pytest.mark.parametrize("accurate", ["half:fp32_layers=head", "autocast"])
+def test_a_row_that_keeps_float32_does_not_show_that_its_dtype_is_accurate(accurate):
+    found = estimates(inaccurate=(HALF,), **{"eager": 1.0, accurate: 3.0})
+    assert found.is_unlikely("compile:dtype=float16")
+    assert found.speed("half:fp32_layers=head+stem") == 3.0
+
+
 def near(*specs: str, error: float = 1.2e-2, **speeds: float) -> Estimates:
     """After rows whose error is beyond a bound of 1e-2."""
     found = estimates(inaccurate=specs, **speeds)

@@ -158,6 +158,8 @@ class Estimates:
         """
         dtype, layout = _traits(spec)
         same = [name for name in self.trials if _traits(name)[0] == dtype]
+        if not _keeps_float32(spec):  # what does is no example of how accurate, or fast, this is
+            same = [name for name in same if not _keeps_float32(name)]
         alike = [name for name in same if _traits(name)[1] == layout]
         for names in (alike, same):
             if known := [self.speeds[name].value for name in names if name in self.speeds]:
