@@ -9,10 +9,12 @@ import attrs
 import pytest
 
 from made_up_results import comparison_data
+from precisionbench.analysis.reasons import why
+from precisionbench.analysis.run_diff import difference
 from precisionbench.analysis.speedups import ratio_of, speedups
 from precisionbench.analysis.variation import run_spread, shared_rounds, within_share
 from precisionbench.report.text import to_text
-from precisionbench.results import Block
+from precisionbench.results import Block, ComparisonData
 from precisionbench.statistics import (
     Interval,
     Spread,
@@ -100,6 +102,74 @@ def test_processes_that_vary_for_themselves_rarely_seem_to_be_delayed_together()
         )
         found += bool(changing_ratios([(base, other)]))
     assert found <= 12
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_delays_a_row_in_each_session_widens_the_interval_over_sessions(processes):
+    blocks = [
+        attrs.evolve(block, session=session)
+        for session in range(3)
+        for block in shifted(16, 7, processes, noise=0.01)
+    ]
+    steady = [attrs.evolve(block, samples=(1.0,)) for block in blocks]
+    found = ratio_of({"a": blocks, "b": steady}, "a", "b", 0.95)
+    assert found.high > 1.2 * found.low
+
+
+@pytest.mark.uncounted
+def test_sessions_with_other_numbers_of_processes_are_no_sign_of_a_change():
+    draw, found = random.Random(0), 0
+    for _ in range(300):
+        sessions = [
+            [{(p, r): draw.gauss(0, 0.05) for p in range(n) for r in range(rounds)} for _ in "ab"]
+            for n, rounds in ((2, 20), (6, 5))
+        ]
+        found += bool(changing_ratios(sessions))
+    assert found <= 9
+
+
+@pytest.mark.uncounted
+@pytest.mark.parametrize("rounds", [3, 4, 5])
+def test_after_few_rounds_the_interval_of_a_changing_ratio_still_holds_its_mean(rounds):
+    draw, held = random.Random(0), []
+    for _ in range(300):
+        delays = [draw.gauss(0, 0.2) for _ in range(rounds)]
+        row = [
+            Block(r, i, i, (math.exp(delays[r] + draw.gauss(0, 0.002)),))
+            for r in range(rounds)
+            for i in range(3)
+        ]
+        found = ratio_of({"a": row, "b": shifted(rounds, 0)}, "a", "b", 0.95)
+        held.append(found.low <= 1 <= found.high)
+    assert sum(held) >= 0.93 * len(held)
+
+
+def compared(rows: dict[str, list[Block]]) -> ComparisonData:
+    """A comparison of `eager` and `half` with these blocks."""
+    data = comparison_data(schedule="rounds")
+    measured = [
+        attrs.evolve(
+            row, measurement=attrs.evolve(row.measurement, blocks=tuple(rows[row.backend]))
+        )
+        for row in data.results
+    ]
+    return attrs.evolve(data, results=tuple(measured))
+
+
+def test_a_speed_up_that_changed_says_so_instead_of_asking_for_more_processes():
+    data = compared({"eager": shifted(12, 6, noise=0.001), "half": blocks([1.05] * 3)})
+    found = speedups(data)["half"]
+    assert (found.verdict, found.reason) == (Verdict.INCONCLUSIVE, "ratio_changes")
+    assert why(data, "half", found).startswith("the speed-up changed during the run: use an idle")
+
+
+def test_the_difference_of_two_runs_includes_what_changed_a_speed_up_during_them():
+    before, now = (
+        compared({"eager": shifted(16, count, noise=0.001), "half": blocks([0.5] * 3, 16)})
+        for count in (7, 9)
+    )
+    relative = difference(before, now).rows[1].relative
+    assert relative.low < 1.2 < 1.5 < relative.high
 
 
 def test_what_delays_both_rows_alike_changes_no_ratio():

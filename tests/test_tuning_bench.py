@@ -157,6 +157,8 @@ def test_a_wrapped_model_is_not_kept_in_float32_as_a_whole():
     assert bench_module._worst_layers(errors) == []
     grown_in_a_block = attrs.evolve(errors[2], input_relative_l2=9e-3, relative_l2=9.1e-3)
     assert bench_module._worst_layers([*errors[:2], grown_in_a_block])[0] == "model.h"
+    elsewhere = attrs.evolve(errors[0], path="stem", relative_l2=None)  # its outputs are integers
+    assert bench_module._worst_layers([elsewhere, *errors]) == ["model"]
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,37 @@ def test_where_16_bits_are_inaccurate_others_are_built_beside_what_is_left_to_tr
     assert best_of(search) == tf32
 
 
+def test_a_build_that_begins_because_nothing_better_is_left_goes_on_to_its_end():
+    """Those of float16 ended with its half row, and only they are left to build."""
+    family = Family("compile", Stage.COMPILER, (COMPILED, BFLOAT16), typical_build_s=20.0)
+    halves = {"half": 0.2, "half:dtype=bfloat16": 0.3, "half:fp32_layers=head": 1e-3}
+    inaccurate = {spec: Simulated(3e-3, error=error) for spec, error in halves.items()}
+    built = {
+        COMPILED: Simulated(2e-3, error=9e-3, build_s=20.0),
+        BFLOAT16: Simulated(2e-3, 0.2, 25),
+    }
+    space = attrs.evolve(SPACE, families=(*SPACE.families[:2], family))
+    machine = SimulatedBench(
+        {**TRUTHS, **inaccurate, **built}, ahead=1, layers=["head"], judging_s=3.0
+    )
+    search = search_on(machine, space, 150.0)
+    search.begin_builds()
+    machine.open(["eager"], 1e9)
+    search.run()
+    assert machine.begins.count(COMPILED) == 2
+    assert machine.begins.count(BFLOAT16) == 1
+    assert best_of(search) == COMPILED
+
+
+def test_builds_that_an_interruption_ends_are_in_the_result():
+    machine = SimulatedBench(TRUTHS, ahead=2, interrupt_at=1)
+    search = search_on(machine, LARGER)
+    search.begin_builds()
+    machine.open(["eager"], 1e9)
+    search.run()
+    assert {*machine.begins} <= search.trials.keys()
+
+
 @pytest.mark.parametrize(("of_half", "is_found"), [(1.2e-2, True), (2e-2, False)])
 def test_builds_go_on_where_half_nearly_keeps_the_bound(of_half, is_found):
     """Compiled, a Swin-T has 0.84 times the error of half, and BERT-base 0.76 times."""

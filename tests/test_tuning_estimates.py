@@ -94,6 +94,11 @@ def test_a_row_that_keeps_float32_does_not_show_that_its_dtype_is_accurate(accur
     assert found.speed("half:fp32_layers=head+stem") == 3.0
 
 
+@pytest.mark.parametrize("inaccurate", ["half:fp32_layers=head", "autocast"])
+def test_a_dtype_is_unlikely_where_even_a_row_that_keeps_float32_is_inaccurate(inaccurate):
+    assert estimates(inaccurate=(inaccurate,), eager=1.0).is_unlikely("compile:dtype=float16")
+
+
 def near(*specs: str, error: float = 1.2e-2, **speeds: float) -> Estimates:
     """After rows whose error is beyond a bound of 1e-2."""
     found = estimates(inaccurate=specs, **speeds)

@@ -13,6 +13,7 @@ from precisionbench.backends.rungs import Capabilities, Stage
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.errors import PrecisionBenchError
 from precisionbench.results.tuning import (
+    BEYOND,
     FAILED,
     FINALIST,
     INACCURATE,
@@ -448,6 +449,17 @@ def test_layers_are_compared_of_the_half_row_with_the_smaller_error():
     assert kept in machine.timed
     _, machine = searched({**truths, "half": attrs.evolve(near, latency_s=6e-3)}, layers=["head"])
     assert machine.observed == ["half", wide]
+
+
+def test_a_half_row_of_an_earlier_run_without_layers_does_not_stand_for_the_other():
+    """It was accurate in its first calls, and no more when it was judged again."""
+    wide, loss = "half:dtype=bfloat16", Interval(0.02, 0.02, 0.02)
+    earlier = Trial(
+        "half", INACCURATE, "", Accuracy(loss, BEYOND), Interval(3.3, 3.2, 3.4), "final", 1.0
+    )
+    truths = {**TRUTHS, wide: Simulated(3e-3, error=0.2)}
+    _, machine = searched(truths, known=SimulatedMemory({"half": earlier}), layers=["head"])
+    assert machine.observed == [wide]
 
 
 def test_the_layout_that_no_mixed_row_has_does_not_count_as_another_half_row():

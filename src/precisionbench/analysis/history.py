@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from statistics import mean
+from statistics import mean, variance
 
 import attrs
 
@@ -17,13 +17,14 @@ from precisionbench.analysis.cells import by_date, named
 from precisionbench.analysis.comparable import Mismatch, hardware_mismatches, mismatches
 from precisionbench.analysis.run_diff import session_spread
 from precisionbench.analysis.speedups import speedups
-from precisionbench.analysis.variation import round_medians, session_levels
+from precisionbench.analysis.variation import levels_of, round_medians, session_tables
 from precisionbench.display import Shown
 from precisionbench.results import BackendResult, ComparisonData, Speedup
 from precisionbench.results.grouping import grouped
 from precisionbench.results.latency import processes, replica_levels
 from precisionbench.results.study import Cell, CellResult
 from precisionbench.statistics import Interval, verdict_of
+from precisionbench.statistics.interaction import changing_ratios
 from precisionbench.statistics.level_changes import MIN_VALUES, level_changes
 from precisionbench.statistics.verdicts import ALPHA
 
@@ -277,12 +278,15 @@ def _ratio_level(run: ComparisonData, reference: str, name: str) -> RunLevel | N
         base, other = round_medians(rows[reference]), round_medians(rows[name])
         logs = [math.log(base[key] / other[key]) for key in base if key in other]
         return _run_level([logs], mean(logs), 1 / len(logs), 0.0) if logs else None
-    pairs = [(b, o) for b, o in session_levels([rows[reference], rows[name]])]
+    tables = session_tables([rows[reference], rows[name]])
+    pairs = [(b, o) for b, o in levels_of(tables)]
     if run.schedule == "sequential" or not pairs:
         return None
     share = sum(1 / len(b) + 1 / len(o) for b, o in pairs) / len(pairs) ** 2
     level = mean(mean(b) - mean(o) for b, o in pairs)
-    return _run_level([row for pair in pairs for row in pair], level, share, 0.0)
+    changing = changing_ratios(tables)
+    extra = variance(changing) / len(changing) if len(changing) > 1 else 0.0
+    return _run_level([row for pair in pairs for row in pair], level, share, extra)
 
 
 def _run_level(

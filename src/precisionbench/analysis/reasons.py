@@ -17,6 +17,7 @@ _TEXTS = {
     "too_few_rounds": "too few rounds",
     "one_process": "run-to-run variance was not measured",
     "processes_differ": "run-to-run variance is too large",
+    "ratio_changes": "the speed-up changed during the run",
 }
 # For a cell of a table; other reasons are short already.
 _SHORT = {
@@ -25,6 +26,7 @@ _SHORT = {
     "no_shared_rounds": "no shared rounds",
     "one_process": "one process",
     "processes_differ": "run-to-run variance",
+    "ratio_changes": "it changed during the run",
 }
 # With these reasons an interval is the range of the rounds, not a confidence interval.
 FEW_ROUNDS = ("no_shared_rounds", "too_few_rounds")
@@ -81,6 +83,8 @@ def _remedy(data: ComparisonData, name: str, found: Speedup) -> str:
         return "use a larger time budget"
     if found.reason == "one_process":
         return ONE_PROCESS_REMEDY
+    if found.reason == "ratio_changes":
+        return "use an idle machine, as all processes of a row were delayed in the same rounds"
     if found.reason in ("too_few_rounds", "includes_1"):
         needed_s = budget_needed_s(data, name, found.interval)
         if needed_s:

@@ -19,9 +19,10 @@ from precisionbench.analysis.speedups import TOO_WIDE, RatioAt
 from precisionbench.analysis.variation import (
     count_rounds,
     least_interval_rounds,
+    levels_of,
     replicas,
     round_shifts,
-    session_levels,
+    session_tables,
 )
 from precisionbench.display import Shown
 from precisionbench.results.agreement import Agreement
@@ -29,7 +30,13 @@ from precisionbench.results.comparison_data import BackendResult, ComparisonData
 from precisionbench.results.grouping import grouped
 from precisionbench.results.latency import replica_levels
 from precisionbench.statistics import Interval, Spread, Verdict, pooled_spread, verdicts
-from precisionbench.statistics.ratios import level_interval, sessions_interval, widened
+from precisionbench.statistics.interaction import changing_ratios
+from precisionbench.statistics.ratios import (
+    including_rounds,
+    level_interval,
+    sessions_interval,
+    widened,
+)
 from precisionbench.statistics.verdicts import MARGIN
 
 # Minimum standard deviation of the log between sessions, in addition to that between processes. If
@@ -44,7 +51,7 @@ _MEMORY_GREW = 1.05
 _MIN_ERROR = 1e-6
 
 # For each session, the log levels of the reference's replicas and of the row's.
-_SessionLevels = list[tuple[list[float], list[float]]]
+_SessionTables = list[list[dict[tuple[int, int], float]]]
 
 
 @attrs.frozen(repr=False)
@@ -290,23 +297,29 @@ class _Pair:
 
     # --- speed-up of a row over the reference -----------------------------------------------------
 
-    def _over_reference(self, rows: Mapping[str, BackendResult], name: str) -> _SessionLevels:
-        """Log levels of the reference's replicas and the row's in each session of a run."""
-        blocks = [rows[key].measurement.blocks for key in (self.runs[0].reference_of(name), name)]
-        return [(base, other) for base, other in session_levels(blocks)]
+    def _over_reference(self, rows: Mapping[str, BackendResult], name: str) -> _SessionTables:
+        """The log values of the reference and the row in each session of a run."""
+        pair = self.runs[0].reference_of(name), name
+        return session_tables([rows[key].measurement.blocks for key in pair])
 
     def relative(self, name: str) -> RatioAt:
         """The ratio new / old of a row's speed-up over the reference, by the confidence."""
         runs = [self._over_reference(rows, name) for rows in (self.old, self.new)]
-        spread = pooled_spread([levels for run in runs for pair in run for levels in pair])
+        levels = [[(base, other) for base, other in levels_of(tables)] for tables in runs]
+        spread = pooled_spread([row for run in levels for pair in run for row in pair])
+        changing = [changing_ratios(tables) for tables in runs]
 
         def ratio_at(confidence: float) -> Interval:
             before, now = (
-                sessions_interval(run, confidence, spread, self.noise_floor) for run in runs
+                including_rounds(
+                    sessions_interval(run, confidence, spread, self.noise_floor), ratios, confidence
+                )
+                for run, ratios in zip(levels, changing, strict=True)
             )
             value = now.value - before.value
-            width = math.hypot(now.high - now.value, before.high - before.value)
-            return Interval(value, value - width, value + width).exp()
+            down = math.hypot(now.value - now.low, before.high - before.value)
+            up = math.hypot(now.high - now.value, before.value - before.low)
+            return Interval(value, value - down, value + up).exp()
 
         return ratio_at
 

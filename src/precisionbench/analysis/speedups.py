@@ -19,6 +19,7 @@ from precisionbench.analysis.needed import rounds_needed
 from precisionbench.analysis.variation import (
     MIN_INTERVAL_ROUNDS,
     BlocksByRow,
+    levels_of,
     replicas,
     round_medians,
     run_spread,
@@ -109,6 +110,8 @@ def _supported(
         return Verdict.INCONCLUSIVE, "one_process"
     if verdict is not Verdict.INCONCLUSIVE:
         return verdict, reason
+    if pair.ratio_changes:
+        return verdict, "ratio_changes"
     if has_few_rounds:
         more_would_do = rounds_needed(pair.own_blocks, interval)
         if more_would_do and pair.was_cut_short:
@@ -228,6 +231,11 @@ class _Pair:
         return self.has_replicas or _spread_of(self.data).degrees > 0
 
     @property
+    def ratio_changes(self) -> bool:
+        """Whether something delayed all processes of one of the two rows in some rounds."""
+        return self.has_replicas and bool(changing_ratios(session_tables(self.own_blocks)))
+
+    @property
     def is_paired(self) -> bool:
         """Whether there is a round in which all replicas of both rows were measured."""
         if self.data.schedule == "restarts":
@@ -289,9 +297,9 @@ def _ratio_at(
     pair: tuple[Sequence[Block], Sequence[Block]], spread: Spread, noise_floor: float
 ) -> RatioAt:
     """The latency ratio of two rows as a function of the confidence; levels are computed once."""
-    sessions = session_levels(pair)
+    tables = session_tables(pair)
+    sessions, changing = levels_of(tables), changing_ratios(tables)
     pairs = [(base, other) for base, other in sessions]
-    changing = changing_ratios(session_tables(pair))
 
     def ratio_at(confidence: float) -> Interval:
         between = sessions_interval(pairs, confidence, spread, noise_floor)

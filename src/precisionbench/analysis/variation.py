@@ -70,7 +70,18 @@ def session_levels(rows: Sequence[Sequence[Block]]) -> list[list[list[float]]]:
     Args:
         rows: blocks of rows that were measured in the same rounds.
     """
-    return [[list(level.values()) for level in levels(tables)] for tables in session_tables(rows)]
+    return levels_of(session_tables(rows))
+
+
+def levels_of(
+    sessions: Sequence[Sequence[Mapping[tuple[int, int], float]]],
+) -> list[list[list[float]]]:
+    """For each session and row, the log levels of its replicas.
+
+    Args:
+        sessions: from `session_tables`.
+    """
+    return [[list(level.values()) for level in levels(tables)] for tables in sessions]
 
 
 def session_tables(rows: Sequence[Sequence[Block]]) -> list[list[dict[tuple[int, int], float]]]:

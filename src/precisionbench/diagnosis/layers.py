@@ -84,7 +84,8 @@ def error_growth(errors: Iterable[LayerError]) -> list[tuple[float, str]]:
         Increases with paths; an empty path is the model's own forward, or that of a module which
         holds all layers, as in a wrapper.
     """
-    known = [one for one in errors if one.path and one.relative_l2 is not None]
+    observed = [*errors]
+    known = [one for one in observed if one.path and one.relative_l2 is not None]
     grown: list[tuple[float, str]] = []
     last = most = 0.0
     for one in known:
@@ -94,7 +95,7 @@ def error_growth(errors: Iterable[LayerError]) -> list[tuple[float, str]]:
         grown.append(((one.relative_l2 or 0.0) - last, one.path))
         last = one.relative_l2 or 0.0
         most = max(most, last)
-    whole = _holding_all([one.path for one in known])
+    whole = _holding_all([one.path for one in observed if one.path])
     return [(growth, "" if path in whole else path) for growth, path in grown]
 
 

@@ -18,7 +18,7 @@ _ALPHA = 0.01  # probability that rows seem to interact with rounds, and do not
 
 @attrs.frozen
 class _Variance:
-    """A variance, with its degrees of freedom; 0 of both where nothing varies."""
+    """A variance, with its degrees of freedom; 0 of both where it cannot be estimated."""
 
     value: float
     degrees: int
@@ -31,11 +31,16 @@ class _Variance:
 def changing_ratios(sessions: Sequence[Sequence[Mapping[Any, float]]]) -> list[float]:
     """The log ratio of two rows in each round, where it changes more than their processes vary.
 
+    Rounds are taken as independent of each other: where processes drift for themselves, it can seem
+    to change, which makes an interval wider.
+
     Args:
         sessions: for each, the log values of the one row and of the other, by (replica, round).
 
     Returns:
-        The differences of the medians over replicas; none where each process varies for itself.
+        The differences of the medians over replicas; none where each process varies for itself. A
+        row with one process in each session does not show which of the two it is, and counts as
+        one whose ratio changes.
     """
     import numpy as np
 
@@ -47,7 +52,7 @@ def changing_ratios(sessions: Sequence[Sequence[Mapping[Any, float]]]) -> list[f
 
 
 def _interact(tables: Sequence[Sequence[Any]]) -> bool:
-    """Whether the rows interact with rounds, by an F test.
+    """Whether the rows interact with rounds, by an F test, or may do so.
 
     It compares the variance over rounds of the difference of the rows' means with what it would be
     if each process varied for itself. The latter is a sum of two variances, so its degrees of
@@ -58,9 +63,9 @@ def _interact(tables: Sequence[Sequence[Any]]) -> bool:
     seen = _of_differences(tables)
     noises = [_of_mean([pair[row] for pair in tables]) for row in (0, 1)]
     expected = sum(noise.value for noise in noises)
-    if not seen.value or not all(noise.degrees for noise in noises):
+    if not seen.value:
         return False
-    if not expected:
+    if not expected or not all(noise.degrees for noise in noises):
         return True
     degrees = expected**2 / sum(noise.value**2 / noise.degrees for noise in noises)
     return float(fdtrc(seen.degrees, degrees, seen.value / expected)) < _ALPHA
@@ -75,10 +80,14 @@ def _of_differences(tables: Sequence[Sequence[Any]]) -> _Variance:
 
 def _of_mean(tables: Sequence[Any]) -> _Variance:
     """The variance of a row's mean in a round, if each of its processes varies for itself."""
-    squares, degrees = [], 0
-    for table in tables:
-        processes, rounds = table.shape
-        levels, means = table.mean(axis=1, keepdims=True), table.mean(axis=0)
-        squares.append(float(((table - levels - means + table.mean()) ** 2).sum()) / processes)
-        degrees += (processes - 1) * (rounds - 1)
-    return _Variance.of(squares, degrees)
+    shapes = [table.shape for table in tables]
+    own = _Variance.of(map(_residual_squares, tables), sum((n - 1) * (r - 1) for n, r in shapes))
+    rounds = sum(r - 1 for _, r in shapes)
+    share = sum((r - 1) / n for n, r in shapes) / rounds if rounds else 0.0
+    return _Variance(own.value * share, own.degrees)
+
+
+def _residual_squares(table: Any) -> float:
+    """The squares of what neither the levels of processes nor the means of rounds explain."""
+    levels, means = table.mean(axis=1, keepdims=True), table.mean(axis=0)
+    return float(((table - levels - means + table.mean()) ** 2).sum())

@@ -62,7 +62,8 @@ def ratio_interval(
 
     With several: each replica has one level, the median over its rounds of the difference from the
     round's own level. The ratio is that of the mean levels, with Student's t for the spread between
-    replicas; noise within a process is part of that spread.
+    replicas; noise within a process is part of that spread. Where the ratio changes between rounds
+    in all replicas at once, the interval reaches as far as that over rounds, too.
 
     Args:
         base: block values of each round, in seconds.
@@ -180,7 +181,8 @@ def including_rounds(
 ) -> Interval:
     """An interval over processes that also reaches as far as that over rounds.
 
-    What delays all processes of a row in some rounds is not in the spread between them.
+    What delays all processes of a row in some rounds is not in the spread between them. With too
+    few rounds for a signed-rank interval of that confidence, it is Student's t over the rounds.
 
     Args:
         between: of the log ratio, over processes.
@@ -190,7 +192,8 @@ def including_rounds(
     """
     if not differences:
         return between
-    within = signed_rank_interval(differences, confidence)
+    is_rank = signed_rank_rank(len(differences), confidence) > 0
+    within = (signed_rank_interval if is_rank else mean_level_interval)(differences, confidence)
     return Interval(between.value, min(between.low, within.low), max(between.high, within.high))
 
 

@@ -145,7 +145,13 @@ class CauseContext:
 # A quantised row that gains less than this factor is not called faster.
 PRACTICAL_GAIN = 1.1
 # Reasons for which the times themselves are inconclusive.
-_UNDECIDED = ("includes_1", "too_few_rounds", "no_shared_rounds", "processes_differ")
+_UNDECIDED = (
+    "includes_1",
+    "too_few_rounds",
+    "no_shared_rounds",
+    "processes_differ",
+    "ratio_changes",
+)
 
 
 @attrs.frozen

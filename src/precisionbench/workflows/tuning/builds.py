@@ -95,13 +95,14 @@ class Builds:
     def begin(
         self, specs: Sequence[str], limits: Mapping[str, WarmCallLimit], left_s: float
     ) -> None:
-        """Begin to build configurations.
+        """Begin to build configurations; what is unlikely to win is then built to its end.
 
         Args:
             specs: no more than `free`.
             limits: how long their warm calls may take.
             left_s: seconds that are left for all that is tried.
         """
+        self._unlikely |= {*filter(self.estimates.is_unlikely, specs)}
         self.bench.build_ahead(specs, limits)
         for spec in specs:
             expected_s = self.estimates.build_s(spec)
@@ -143,9 +144,9 @@ class Builds:
         return spec, reason
 
     def end_unlikely(self) -> None:
-        """End builds of a dtype that has turned out to be inaccurate; they may begin again later.
+        """End builds of a dtype that has turned out to be inaccurate.
 
-        Then nothing else is left to build, and each is built to its end.
+        They may begin again later, where nothing else is left to build.
         """
         unlikely = {one for one in self._begun if self.estimates.is_unlikely(one)} - self._unlikely
         self._unlikely |= unlikely

@@ -149,6 +149,7 @@ class Estimates:
     def speed(self, spec: str) -> float:
         """The largest speed of tried rows that share the dtype and the layout.
 
+        Mixed rows and autocast are no example of the speed of others.
         Where no such row was tried, it is that of the dtype in another layout, or else follows from
         what is usual for the dtype; and little where rows of the dtype were not accurate enough, or
         half of it where they are nearly, and none of the backend was tried.
@@ -158,12 +159,11 @@ class Estimates:
         """
         dtype, layout = _traits(spec)
         same = [name for name in self.trials if _traits(name)[0] == dtype]
-        if not _keeps_float32(spec):  # what does is no example of how accurate, or fast, this is
-            same = [name for name in same if not _keeps_float32(name)]
-        alike = [name for name in same if _traits(name)[1] == layout]
-        for names in (alike, same):
-            if known := [self.speeds[name].value for name in names if name in self.speeds]:
-                return max(known)
+        timed = [name for name in same if name in self.speeds]
+        timed = [name for name in timed if _keeps_float32(spec) or not _keeps_float32(name)]
+        alike = [name for name in timed if _traits(name)[1] == layout]
+        if timed:
+            return max(self.speeds[name].value for name in alike or timed)
         inaccurate = [self.trials[n] for n in same if self.trials[n].outcome == INACCURATE]
         usual = self._fastest_dtype() * self._prior(dtype)
         if not inaccurate or _keeps_float32(spec):

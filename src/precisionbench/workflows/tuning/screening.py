@@ -258,11 +258,14 @@ class Screening:
         )
 
     def _has_better_twin(self, trial: Trial) -> bool:
-        """Whether one that is about as fast breaks the bound by less, and is mixed instead."""
+        """Whether one that is about as fast breaks the bound by less, and is mixed instead.
+
+        Or will be by a later run, where comparing its layers took too long.
+        """
         limit_s, loss = _AS_FAST * self._item_s[trial.spec], _loss(trial)
         return any(
             _can_be_mixed(other.spec)
-            and other.outcome == INACCURATE
+            and (other.error_layers or other.spec in self.lacks_layers)
             and _loss(other) < loss < math.inf
             and self._known_item_s(other.spec) <= limit_s
             for other in self.race.trials.values()

@@ -114,6 +114,7 @@ class Search:
         left_s, start_s = self._left_s(), self.bench.start_s
         build_s = self._estimates.least_build_s
         if able := [spec for spec in self._likely() if build_s(spec) + start_s <= left_s]:
+            self._known |= {*able}
             self._builds.begin(able, {}, left_s)
 
     def _likely(self) -> list[str]:
@@ -381,6 +382,7 @@ class Search:
     def _begin(self, specs: Sequence[str]) -> None:
         """Begin to build configurations, no more than there is room for."""
         if specs:
+            self._known |= {*specs}
             limits = self._screening.call_limits(specs, len(specs))
             self._builds.begin(specs, limits, self._left_s())
 
