@@ -34,7 +34,7 @@ TOO_LONG, _SHARE_OF_REST = 2.5, 0.5
 # The speed to expect where rows of the same dtype were not accurate enough.
 _UNLIKELY = 0.1
 # Where their errors are at most this many times the bound, those of another backend may keep it:
-# compiled, float16 has 0.75 to 1.0 times the error of half (ten models on an H200).
+# compiled and frozen, float16 has 0.75 to 1.2 times the error of half (ten models on an H200).
 _NEARLY, _NEARLY_SHARE = 1.3, 0.5
 # Speeds of dtypes by that of the fastest, until some were timed: ResNet-50 on an H200, and on a CPU
 # with AVX-512 BF16, where float16 has no instructions. They decide what is tried first.
@@ -149,10 +149,10 @@ class Estimates:
     def speed(self, spec: str) -> float:
         """The largest speed of tried rows that share the dtype and the layout.
 
-        Mixed rows and autocast are no example of the speed of others.
-        Where no such row was tried, it is that of the dtype in another layout, or else follows from
-        what is usual for the dtype; and little where rows of the dtype were not accurate enough, or
-        half of it where they are nearly, and none of the backend was tried.
+        Mixed rows and autocast do not count for others. Where no such row was tried, it is that of
+        the dtype in another layout, or else follows from what is usual for the dtype; and little
+        where rows of the dtype were not accurate enough, or half of it where they are nearly, and
+        none of the backend was tried.
 
         Args:
             spec: of the space.
