@@ -163,6 +163,20 @@ def test_a_speed_up_that_changed_says_so_instead_of_asking_for_more_processes():
     assert why(data, "half", found).startswith("the speed-up changed during the run: use an idle")
 
 
+def test_sessions_with_one_process_each_do_not_show_that_a_speed_up_changed():
+    draw = random.Random(0)
+    rows = {
+        name: [
+            Block(r, 0, 0, (math.exp(draw.gauss(0, 0.05)),), session)
+            for session in range(3)
+            for r in range(8)
+        ]
+        for name in ("eager", "half")
+    }
+    found = speedups(compared(rows))["half"]
+    assert (found.verdict, found.reason) == (Verdict.INCONCLUSIVE, "includes_1")
+
+
 def test_the_difference_of_two_runs_includes_what_changed_a_speed_up_during_them():
     before, now = (
         compared({"eager": shifted(16, count, noise=0.001), "half": blocks([0.5] * 3, 16)})

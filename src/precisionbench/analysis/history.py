@@ -7,7 +7,6 @@ uses the spread that the runs themselves show, whichever is larger (`statistics.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from statistics import mean, variance
 
@@ -17,7 +16,11 @@ from precisionbench.analysis.cells import by_date, named
 from precisionbench.analysis.comparable import Mismatch, hardware_mismatches, mismatches
 from precisionbench.analysis.run_diff import session_spread
 from precisionbench.analysis.speedups import speedups
-from precisionbench.analysis.variation import levels_of, round_medians, session_tables
+from precisionbench.analysis.variation import (
+    log_ratios_by_round,
+    session_levels,
+    session_tables,
+)
 from precisionbench.display import Shown
 from precisionbench.results import BackendResult, ComparisonData, Speedup
 from precisionbench.results.grouping import grouped
@@ -275,11 +278,10 @@ def _ratio_level(run: ComparisonData, reference: str, name: str) -> RunLevel | N
     """The log of a speed-up, with the variance of both rows; None if they share no round."""
     rows = {row.backend: row.measurement.blocks for row in run.results}
     if run.schedule == "restarts":
-        base, other = round_medians(rows[reference]), round_medians(rows[name])
-        logs = [math.log(base[key] / other[key]) for key in base if key in other]
+        logs = log_ratios_by_round(rows[reference], rows[name])
         return _run_level([logs], mean(logs), 1 / len(logs), 0.0) if logs else None
     tables = session_tables([rows[reference], rows[name]])
-    pairs = [(b, o) for b, o in levels_of(tables)]
+    pairs = session_levels(tables)
     if run.schedule == "sequential" or not pairs:
         return None
     share = sum(1 / len(b) + 1 / len(o) for b, o in pairs) / len(pairs) ** 2

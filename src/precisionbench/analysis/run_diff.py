@@ -17,11 +17,12 @@ import attrs
 from precisionbench.analysis.comparable import Mismatch
 from precisionbench.analysis.speedups import TOO_WIDE, RatioAt
 from precisionbench.analysis.variation import (
+    SessionTables,
     count_rounds,
     least_interval_rounds,
-    levels_of,
     replicas,
     round_shifts,
+    session_levels,
     session_tables,
 )
 from precisionbench.display import Shown
@@ -49,9 +50,6 @@ _EVENT_PAIR_S = 2.7e-6
 _ERROR_GREW = 3.0
 _MEMORY_GREW = 1.05
 _MIN_ERROR = 1e-6
-
-# For each session, the log levels of the reference's replicas and of the row's.
-_SessionTables = list[list[dict[tuple[int, int], float]]]
 
 
 @attrs.frozen(repr=False)
@@ -297,7 +295,7 @@ class _Pair:
 
     # --- speed-up of a row over the reference -----------------------------------------------------
 
-    def _over_reference(self, rows: Mapping[str, BackendResult], name: str) -> _SessionTables:
+    def _over_reference(self, rows: Mapping[str, BackendResult], name: str) -> SessionTables:
         """The log values of the reference and the row in each session of a run."""
         pair = self.runs[0].reference_of(name), name
         return session_tables([rows[key].measurement.blocks for key in pair])
@@ -305,7 +303,7 @@ class _Pair:
     def relative(self, name: str) -> RatioAt:
         """The ratio new / old of a row's speed-up over the reference, by the confidence."""
         runs = [self._over_reference(rows, name) for rows in (self.old, self.new)]
-        levels = [[(base, other) for base, other in levels_of(tables)] for tables in runs]
+        levels = [session_levels(tables) for tables in runs]
         spread = pooled_spread([row for run in levels for pair in run for row in pair])
         changing = [changing_ratios(tables) for tables in runs]
 

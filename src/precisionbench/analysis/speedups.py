@@ -9,7 +9,6 @@ variance is part of the rounds, and drift cancels only if rounds are short.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import attrs
@@ -19,9 +18,8 @@ from precisionbench.analysis.needed import rounds_needed
 from precisionbench.analysis.variation import (
     MIN_INTERVAL_ROUNDS,
     BlocksByRow,
-    levels_of,
+    log_ratios_by_round,
     replicas,
-    round_medians,
     run_spread,
     session_levels,
     session_tables,
@@ -36,7 +34,7 @@ from precisionbench.statistics import (
     unpaired_ratio_interval,
     verdicts,
 )
-from precisionbench.statistics.interaction import changing_ratios
+from precisionbench.statistics.interaction import changing_ratios, interact
 from precisionbench.statistics.ratios import (
     in_quadrature,
     including_rounds,
@@ -233,14 +231,14 @@ class _Pair:
     @property
     def ratio_changes(self) -> bool:
         """Whether something delayed all processes of one of the two rows in some rounds."""
-        return self.has_replicas and bool(changing_ratios(session_tables(self.own_blocks)))
+        return self.has_replicas and interact(session_tables(self.own_blocks))
 
     @property
     def is_paired(self) -> bool:
         """Whether there is a round in which all replicas of both rows were measured."""
         if self.data.schedule == "restarts":
             return self.rounds > 0
-        return self.data.schedule != "sequential" and bool(session_levels(self.own_blocks))
+        return self.data.schedule != "sequential" and bool(session_tables(self.own_blocks))
 
     def unpaired_ratio(self) -> Interval:
         """The ratio by the intervals of the two rows' latencies."""
@@ -249,7 +247,7 @@ class _Pair:
     def paired_ratio_at(self) -> RatioAt:
         """The ratio by the rounds that the two rows share, as a function of the confidence."""
         if self.data.schedule == "restarts":
-            logs = _log_ratios_by_round(*self.own_blocks)
+            logs = log_ratios_by_round(*self.own_blocks)
             return lambda level: self._per_item(signed_rank_interval(logs, level).exp())
         ratio_at = _ratio_at(self.own_blocks, _spread_of(self.data), self.data.noise_floor)
         return lambda level: self._per_item(ratio_at(level))
@@ -298,22 +296,14 @@ def _ratio_at(
 ) -> RatioAt:
     """The latency ratio of two rows as a function of the confidence; levels are computed once."""
     tables = session_tables(pair)
-    sessions, changing = levels_of(tables), changing_ratios(tables)
-    pairs = [(base, other) for base, other in sessions]
+    sessions, changing = session_levels(tables), changing_ratios(tables)
 
     def ratio_at(confidence: float) -> Interval:
-        between = sessions_interval(pairs, confidence, spread, noise_floor)
+        between = sessions_interval(sessions, confidence, spread, noise_floor)
         if len(sessions) > 1 or min(map(len, sessions[0])) > 1:
             return including_rounds(between, changing, confidence).exp()
         # The level of a single process does not show its own noise, but its rounds do.
-        within = signed_rank_interval(_log_ratios_by_round(*pair), confidence)
+        within = signed_rank_interval(log_ratios_by_round(*pair), confidence)
         return in_quadrature(within, between.high - between.value).exp()
 
     return ratio_at
-
-
-def _log_ratios_by_round(base: Sequence[Block], other: Sequence[Block]) -> list[float]:
-    """The log ratio of two rows in each round that both were measured in."""
-    ours, theirs = round_medians(base), round_medians(other)
-    shared = [key for key in ours if key in theirs]
-    return [math.log(ours[key]) - math.log(theirs[key]) for key in shared]

@@ -103,7 +103,7 @@ def loss_of(data: TuningData, spec: str) -> Interval | None:
         data: the result.
         spec: of a trial, or of the reference.
     """
-    losses = (one.accuracy.loss for one in data.trials if one.spec == spec and one.accuracy)
+    losses = (one.loss for one in data.trials if one.spec == spec and one.accuracy)
     if (known := next(losses, None)) is not None:
         return known
     is_base = data.bound.is_metric or data.bound.reference == spec

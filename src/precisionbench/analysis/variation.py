@@ -23,6 +23,7 @@ MIN_INTERVAL_ROUNDS = 6
 MIN_ROUNDS_OF_PROCESSES = 3
 
 BlocksByRow = Mapping[str, Sequence[Block]]
+SessionTables = list[list[dict[tuple[int, int], float]]]
 
 
 def round_medians(blocks: Iterable[Block]) -> dict[RoundKey, float]:
@@ -34,6 +35,17 @@ def round_medians(blocks: Iterable[Block]) -> dict[RoundKey, float]:
     return {
         key: median(block.median_s for block in group) for key, group in by_round(blocks).items()
     }
+
+
+def log_ratios_by_round(base: Iterable[Block], other: Iterable[Block]) -> list[float]:
+    """The log ratio of two rows' latencies in each round that both were measured in.
+
+    Args:
+        base: blocks of the row to divide.
+        other: blocks of the row to divide by.
+    """
+    ours, theirs = round_medians(base), round_medians(other)
+    return [math.log(ours[key]) - math.log(theirs[key]) for key in ours if key in theirs]
 
 
 def shared_rounds(base: Sequence[Block], other: Sequence[Block]) -> int:
@@ -61,22 +73,8 @@ def replicas(blocks: Sequence[Block]) -> set[ReplicaKey]:
     return {block.replica_key for block in blocks}
 
 
-def session_levels(rows: Sequence[Sequence[Block]]) -> list[list[list[float]]]:
+def session_levels(sessions: SessionTables) -> list[list[list[float]]]:
     """For each session and row, the log levels of its replicas, with the round effects subtracted.
-
-    Sessions without a round in which all rows were measured are left out, because their round
-    effects cannot be estimated.
-
-    Args:
-        rows: blocks of rows that were measured in the same rounds.
-    """
-    return levels_of(session_tables(rows))
-
-
-def levels_of(
-    sessions: Sequence[Sequence[Mapping[tuple[int, int], float]]],
-) -> list[list[list[float]]]:
-    """For each session and row, the log levels of its replicas.
 
     Args:
         sessions: from `session_tables`.
@@ -84,10 +82,11 @@ def levels_of(
     return [[list(level.values()) for level in levels(tables)] for tables in sessions]
 
 
-def session_tables(rows: Sequence[Sequence[Block]]) -> list[list[dict[tuple[int, int], float]]]:
+def session_tables(rows: Sequence[Sequence[Block]]) -> SessionTables:
     """For each session and row, the logs of its block medians by (replica, round).
 
-    Sessions without a round in which all rows were measured are left out.
+    Sessions without a round in which all rows were measured are left out, because their round
+    effects cannot be estimated.
 
     Args:
         rows: blocks of rows that were measured in the same rounds.
@@ -108,7 +107,12 @@ def run_spread(rows: BlocksByRow) -> Spread:
         rows: the blocks of every row.
     """
     return pooled_spread(
-        [row for blocks in rows.values() for (row,) in session_levels([blocks]) if len(row) > 1]
+        [
+            row
+            for blocks in rows.values()
+            for (row,) in session_levels(session_tables([blocks]))
+            if len(row) > 1
+        ]
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import takewhile
 
 import attrs
 
@@ -84,18 +83,19 @@ def error_growth(errors: Iterable[LayerError]) -> list[tuple[float, str]]:
         Increases with paths; an empty path is the model's own forward, or that of a module which
         holds all layers, as in a wrapper.
     """
-    observed = [*errors]
-    known = [one for one in observed if one.path and one.relative_l2 is not None]
+    observed = [one for one in errors if one.path]
     grown: list[tuple[float, str]] = []
     last = most = 0.0
-    for one in known:
+    for one in observed:
+        if one.relative_l2 is None:
+            continue
         if one.input_relative_l2 is not None:
             last = one.input_relative_l2
             grown.append((last - most, one.path.rpartition(".")[0]))
-        grown.append(((one.relative_l2 or 0.0) - last, one.path))
-        last = one.relative_l2 or 0.0
+        grown.append((one.relative_l2 - last, one.path))
+        last = one.relative_l2
         most = max(most, last)
-    whole = _holding_all([one.path for one in observed if one.path])
+    whole = _holding_all([one.path for one in observed])
     return [(growth, "" if path in whole else path) for growth, path in grown]
 
 
@@ -103,10 +103,8 @@ def _holding_all(paths: Sequence[str]) -> set[str]:
     """The modules of which all others are parts."""
     parts = [path.split(".") for path in paths]
     holding = {".".join(some[:count]) for some in parts for count in range(1, len(some))}
-    layers = [some[:-1] for path, some in zip(paths, parts, strict=True) if path not in holding]
-    levels = zip(*layers, strict=False)
-    common = [names[0] for names in takewhile(lambda names: len({*names}) == 1, levels)]
-    return {".".join(common[:count]) for count in range(1, len(common) + 1)}
+    layers = [path for path in paths if path not in holding]
+    return {path for path in holding if all(layer.startswith(f"{path}.") for layer in layers)}
 
 
 def layers_of_growth(errors: Sequence[LayerError], most: int = 3) -> tuple[str, ...]:

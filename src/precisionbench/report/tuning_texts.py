@@ -239,7 +239,7 @@ def _why(data: TuningData, trial: Trial) -> str:
 
 def _reasons(data: TuningData, trial: Trial) -> Iterator[str]:
     """The figures that decided, and the reason in words."""
-    loss = trial.accuracy.loss if trial.accuracy else None
+    loss = trial.loss
     if trial.outcome == INACCURATE and loss is not None:
         yield f"{loss_text(data, loss)}, {bound_text(data)}"
     if trial.outcome == SLOWER and trial.speedup is not None:
@@ -259,7 +259,7 @@ def trial_cells(data: TuningData) -> list[dict[str, object]]:
 
 def _trial_cells(trial: Trial, point: FrontPoint | None) -> dict[str, object]:
     accuracy = trial.accuracy
-    loss = point.loss if point else accuracy.loss if accuracy else None
+    loss = point.loss if point else trial.loss
     cells: dict[str, object] = {
         "spec": trial.spec,
         "outcome": trial.outcome,

@@ -116,6 +116,11 @@ class Trial(Shown):
         return self.accuracy is not None and self.accuracy.verdict == WITHIN
 
     @property
+    def loss(self) -> Interval | None:
+        """Its error, or how much worse its metric is; None where it has no number."""
+        return self.accuracy.loss if self.accuracy else None
+
+    @property
     def may_pass(self) -> bool:
         """Whether it failed by something of the moment, so that a later search tries it again."""
         of_the_moment = self.outcome == FAILED and _OF_THE_MOMENT.search(self.reason) is not None

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from precisionbench.statistics.levels import complete_table
+from precisionbench.statistics.levels import complete_tables
 
 _ALPHA = 0.01  # probability that rows seem to interact with rounds, and do not
 
@@ -44,19 +44,30 @@ def changing_ratios(sessions: Sequence[Sequence[Mapping[Any, float]]]) -> list[f
     """
     import numpy as np
 
-    tables = [[complete_table(row, pair) for row in pair] for pair in sessions]
-    if not _interact(tables):
+    tables = [complete_tables(pair) for pair in sessions]
+    chance = _chance(tables)
+    if chance is not None and chance >= _ALPHA:
         return []
     medians = [[np.median(table, axis=0) for table in pair] for pair in tables]
     return [float(ratio) for base, other in medians for ratio in base - other]
 
 
-def _interact(tables: Sequence[Sequence[Any]]) -> bool:
-    """Whether the rows interact with rounds, by an F test, or may do so.
+def interact(sessions: Sequence[Sequence[Mapping[Any, float]]]) -> bool:
+    """Whether the ratio of two rows changes more than their processes vary, as far as they show it.
 
-    It compares the variance over rounds of the difference of the rows' means with what it would be
-    if each process varied for itself. The latter is a sum of two variances, so its degrees of
-    freedom are those of Satterthwaite (Biometrics Bulletin 2, 1946).
+    Args:
+        sessions: as for `changing_ratios`.
+    """
+    chance = _chance([complete_tables(pair) for pair in sessions])
+    return chance is not None and chance < _ALPHA
+
+
+def _chance(tables: Sequence[Sequence[Any]]) -> float | None:
+    """The probability of such a change where there is none; None with one process in each session.
+
+    An F test compares the variance over rounds of the difference of the rows' means with what it
+    would be if each process varied for itself. The latter is a sum of two variances, so its degrees
+    of freedom are those of Satterthwaite (Biometrics Bulletin 2, 1946).
     """
     from scipy.special import fdtrc
 
@@ -64,11 +75,13 @@ def _interact(tables: Sequence[Sequence[Any]]) -> bool:
     noises = [_of_mean([pair[row] for pair in tables]) for row in (0, 1)]
     expected = sum(noise.value for noise in noises)
     if not seen.value:
-        return False
-    if not expected or not all(noise.degrees for noise in noises):
-        return True
+        return 1.0
+    if not all(noise.degrees for noise in noises):
+        return None
+    if not expected:
+        return 0.0
     degrees = expected**2 / sum(noise.value**2 / noise.degrees for noise in noises)
-    return float(fdtrc(seen.degrees, degrees, seen.value / expected)) < _ALPHA
+    return float(fdtrc(seen.degrees, degrees, seen.value / expected))
 
 
 def _of_differences(tables: Sequence[Sequence[Any]]) -> _Variance:

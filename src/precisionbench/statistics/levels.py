@@ -7,9 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 
-def levels(
-    rows: Sequence[Mapping[Any, float]],
-) -> list[dict[Hashable, float]]:
+def levels(rows: Sequence[Mapping[Any, float]]) -> list[dict[Hashable, float]]:
     """For each row, each replica's level: the median over rounds of its difference from the round.
 
     Only rounds in which every replica of every row was measured count, so that round effects such
@@ -23,17 +21,16 @@ def levels(
     """
     import numpy as np
 
-    table = np.concatenate([complete_table(row, rows) for row in rows])
+    table = np.concatenate(complete_tables(rows))
     medians = iter(np.median(table - table.mean(axis=0), axis=1).tolist())
     return [{replica: next(medians) for replica in _replicas(row)} for row in rows]
 
 
-def complete_table(row: Mapping[Any, float], rows: Sequence[Mapping[Any, float]]) -> Any:
-    """A row's values as an array of replicas x rounds.
+def complete_tables(rows: Sequence[Mapping[Any, float]]) -> list[Any]:
+    """Each row's values as an array of replicas x rounds in which every replica was measured.
 
     Args:
-        row: by (replica, round); one of `rows`.
-        rows: only rounds in which every replica of all of them was measured count.
+        rows: as for `levels`.
 
     Raises:
         ValueError: no round is complete.
@@ -43,7 +40,7 @@ def complete_table(row: Mapping[Any, float], rows: Sequence[Mapping[Any, float]]
     shared = _complete_rounds(rows)
     if not shared:
         raise ValueError("no round contains every replica")
-    return np.array([[row[replica, r] for r in shared] for replica in _replicas(row)])
+    return [np.array([[row[p, r] for r in shared] for p in _replicas(row)]) for row in rows]
 
 
 def _replicas(row: Mapping[Any, float]) -> list[Hashable]:

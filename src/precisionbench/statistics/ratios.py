@@ -245,7 +245,7 @@ def level_interval(
 
 
 def sessions_interval(
-    sessions: Sequence[tuple[Sequence[float], Sequence[float]]],
+    sessions: Sequence[Sequence[Sequence[float]]],
     confidence: float,
     spread: Spread | None = None,
     noise_floor: float = 0.0,

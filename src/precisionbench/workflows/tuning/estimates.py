@@ -175,8 +175,7 @@ class Estimates:
 
     def _is_near(self, trial: Trial) -> bool:
         """Whether an inaccurate configuration nearly keeps the bound."""
-        loss = trial.accuracy.loss if trial.accuracy else None
-        return loss is not None and loss.value <= _NEARLY * self.limit
+        return trial.loss is not None and trial.loss.value <= _NEARLY * self.limit
 
     def _fastest_dtype(self) -> float:
         """The speed of the fastest dtype, by what was timed; of a float32 reference at first."""

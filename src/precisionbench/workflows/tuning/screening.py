@@ -262,11 +262,12 @@ class Screening:
 
         Or will be by a later run, where comparing its layers took too long.
         """
-        limit_s, loss = _AS_FAST * self._item_s[trial.spec], _loss(trial)
-        return any(
+        limit_s, loss = _AS_FAST * self._item_s[trial.spec], trial.loss
+        return loss is not None and any(
             _can_be_mixed(other.spec)
             and (other.error_layers or other.spec in self.lacks_layers)
-            and _loss(other) < loss < math.inf
+            and other.loss is not None
+            and other.loss.value < loss.value
             and self._known_item_s(other.spec) <= limit_s
             for other in self.race.trials.values()
         )
@@ -404,12 +405,6 @@ def mixed(specs: Iterable[str], trials: Mapping[str, Trial]) -> list[str]:
 
 
 _MIXED_LAYERS = (1, 3)  # how many layers mixed rows keep in float32
-
-
-def _loss(trial: Trial) -> float:
-    """Its error, or how much worse its metric is; infinite where it has no number."""
-    known = trial.accuracy and trial.accuracy.loss
-    return known.value if known else math.inf
 
 
 def _is_half(spec: str) -> bool:
