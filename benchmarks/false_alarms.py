@@ -154,7 +154,7 @@ class Packs:
         allowed = cpu_affinity.reserved_cores(cores) if cores else everywhere
         workers = [prepared.worker for row_state in row_states for prepared in row_state.replicas]
         for worker in workers:
-            worker.set_cpu_affinity(allowed)
+            worker.pin_calls(allowed)
         fresh = [RowState(row_state.name, row_state.replicas) for row_state in row_states]
         begun_s = time.monotonic()
         budget_s = self.options.budget[self.options.batch.index(batch)]

@@ -114,6 +114,9 @@ class SimulatedWorker:
     def set_cpu_affinity(self, cores: Sequence[int]) -> None:
         self.asked("set_cpu_affinity")
 
+    def pin_calls(self, cores: Sequence[int]) -> None:
+        self.asked("pin_calls")
+
     def kill(self) -> None:
         self.killed = True
 

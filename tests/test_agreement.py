@@ -50,16 +50,16 @@ def test_values_equal_their_textbook_formulas(batch, width, seed, chunk):
         assert tensor.batch_centred_relative_l2 is None
 
 
-class Operations(TorchDispatchMode):
-    """Keeps the operations that compute, and with how many threads they may."""
+class ThreadsOfOperations(TorchDispatchMode):
+    """Keeps with how many threads each operation may compute."""
 
     def __init__(self):
         super().__init__()
-        self.names, self.threads = set(), set()
+        self.threads: dict[str, set[int]] = {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.names.add(func.name().partition("::")[2].partition(".")[0])
-        self.threads.add(torch.get_num_threads())
+        name = func.name().partition("::")[2].partition(".")[0]
+        self.threads.setdefault(name, set()).add(torch.get_num_threads())
         return func(*args, **(kwargs or {}))
 
 
@@ -68,12 +68,12 @@ def test_one_thread_compares_as_several_wait_for_each_other_on_a_busy_host(shape
     reference = torch.rand(shape)
     output = reference.half()
     with threads(3):
-        with Operations() as operations:
+        with ThreadsOfOperations() as operations:
             compare_outputs(output, reference)
         assert torch.get_num_threads() == 3
-    assert "sum" in operations.names
-    assert operations.threads == {1}
-    assert not operations.names & {"dot", "vdot", "mm", "bmm"}  # of libraries with own threads
+    assert "sum" in operations.threads
+    assert set().union(*operations.threads.values()) == {1}
+    assert operations.threads.keys().isdisjoint({"dot", "vdot", "mm", "bmm"})  # with own threads
 
 
 def test_the_centred_error_shows_what_a_common_offset_hides():

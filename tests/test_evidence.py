@@ -32,6 +32,8 @@ from precisionbench.probes.layers import eager_module, wrapped
 from precisionbench.probes.profiler import counted, profiled
 from precisionbench.results import json_format
 from precisionbench.results.evidence import Evidence, Tensor
+from precisionbench.torchtools.global_state import threads
+from test_agreement import ThreadsOfOperations
 
 
 class Two(nn.Module):
@@ -245,6 +247,18 @@ def test_each_layers_error_is_computed_against_float64(cnn, images):
     half = model.to(torch.bfloat16)
     coarse = layer_errors(lambda: half(images.bfloat16()), half, images.shape[0], expected)
     assert all(e.relative_l2 > 1e-4 for e in coarse if e.relative_l2)
+
+
+def test_one_thread_compares_layers_as_several_wait_for_each_other_on_a_busy_host(cnn, images):
+    """In `tune` on an H200, 16 threads took more than 20 s for the 460 samples of BERT-base."""
+    workload = resolve(cnn, images, device="cpu", seed=0)
+    expected, model = layer_outputs_in_float64(workload), workload.make_model()
+    with threads(3):
+        with torch.no_grad(), ThreadsOfOperations() as operations:
+            layer_errors(lambda: model(images), model, images.shape[0], expected)
+        assert torch.get_num_threads() == 3
+    assert operations.threads["convolution"] == {3}
+    assert operations.threads["index"] == operations.threads["sub"] == {1}
 
 
 def test_the_error_of_a_layers_input_is_that_of_the_code_before_it():

@@ -234,7 +234,7 @@ def test_what_qualifies_a_row_is_known_of_the_replica_that_is_left():
 
 
 def test_a_worker_that_cannot_be_pinned_is_measured_on_all_cores(whole):
-    found = run(fault("a foreign exception", "set_cpu_affinity"), options={"evidence": False})
+    found = run(fault("a foreign exception", "pin_calls"), options={"evidence": False})
     assert "could not be pinned" in found.results[FAULTY].warnings[0]
     assert rounds(found, FAULTY) == rounds(whole, FAULTY)
 

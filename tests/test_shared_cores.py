@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -60,6 +61,27 @@ class RecordsCores(Backend):
             out.write(f"{os.getpid()} {sorted(os.sched_getaffinity(0))}\n")
 
 
+@attrs.frozen
+class ComputesOnThreads(RecordsCores):
+    """Starts a thread, as torch does for its operations, and writes on which cores it runs."""
+
+    name: ClassVar[str] = "computes-on-threads"
+
+    @contextlib.contextmanager
+    def prepare(self, model, inputs):
+        ended = threading.Event()
+        helper = threading.Thread(target=ended.wait, daemon=True)
+        helper.start()
+
+        def record_cores() -> None:
+            with Path(self.file).open("a") as out:
+                out.write(f"helper {sorted(os.sched_getaffinity(helper.native_id))}\n")
+
+        call = inputs.bind(model)
+        yield lambda: (super(ComputesOnThreads, self).record_cores(), record_cores(), call())[-1]
+        ended.set()
+
+
 def cores_of(file: Path) -> dict[str, list[str]]:
     """The cores of each process, call by call."""
     found: dict[str, list[str]] = {}
@@ -93,6 +115,25 @@ def test_workers_share_cores_once_they_are_prepared(tmp_path, shared):
         assert last <= set(mine)
         assert len(last) == (shared or len(mine))
     assert sorted(os.sched_getaffinity(0)) == mine
+
+
+def test_threads_that_compute_keep_their_cores_where_calls_are_pinned(tmp_path):
+    """On one core, two of them took 8 ms for an operation of 0.1 ms (benchmarks/pinned_calls.py)."""
+    mine, file = sorted(os.sched_getaffinity(0)), tmp_path / "cores"
+    pb.compare(
+        nn.Linear(8, 8),
+        torch.rand(2, 8),
+        backends=[ComputesOnThreads(str(file))],
+        reference=ComputesOnThreads(str(file)),
+        device="cpu",
+        replicas=1,
+        budget_s=0.2,
+        shared_cores=1,
+        evidence=False,
+    )
+    of_helper, (of_caller,) = (found := cores_of(file)).pop("helper"), found.values()
+    assert len(json.loads(of_caller[-1])) == 1
+    assert set(of_helper) == {str(mine)}
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def leave_all_cores_to_busy_calls(run: Run, row_states: Iterable[RowState]) -> N
 
 
 def share_cores(run: Run, replicas: Iterable[WorkerBackend], warn: Callable[[str], object]) -> None:
-    """Pin workers to the cores that they share; compilers and tuners before that use all cores.
+    """Pin calls to the cores that workers share; compilers and tuners before that use all cores.
 
     Args:
         run: says how many cores they share.
@@ -51,7 +51,7 @@ def share_cores(run: Run, replicas: Iterable[WorkerBackend], warn: Callable[[str
         return
     for prepared in replicas:
         with warned(warn, "it could not be pinned to the shared cores"):
-            prepared.worker.set_cpu_affinity(measured_cores(run))
+            prepared.worker.pin_calls(measured_cores(run))
 
 
 def measured_cores(run: Run) -> tuple[int, ...]:

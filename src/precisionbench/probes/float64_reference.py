@@ -27,7 +27,7 @@ from precisionbench.torchtools.casts_within import (
     every_cast_to_float64,
     with_attributes_cast,
 )
-from precisionbench.torchtools.global_state import foreign_functions
+from precisionbench.torchtools.global_state import foreign_functions, threads
 from precisionbench.torchtools.tensors import is_plain, walk
 from precisionbench.torchtools.timer import Call
 
@@ -336,11 +336,13 @@ def layer_errors(
     """
     outputs = layer_outputs(call, module, batch, expected)
     folded = {path for path, part in module.named_modules() if is_folded(part)} if module else ()
-    found = {
-        path: _error(path, own, expected[path])
+    compared = [
+        path
         for path, own in outputs.items()
         if path in expected and expected[path].shape == own.shape and path not in folded
-    }
+    ]
+    with threads(1):  # others wait for each other; see `compare_tensors`
+        found = {path: _error(path, outputs[path], expected[path]) for path in compared}
     inputs = {path: found.pop(path).relative_l2 for path in list(found) if path.endswith(_INPUT)}
     return tuple(
         attrs.evolve(error, input_relative_l2=inputs.get(path + _INPUT))

@@ -343,6 +343,19 @@ class Worker:
                 with contextlib.suppress(ProcessLookupError):  # a thread that has just ended
                     os.sched_setaffinity(int(task.name), cores)
 
+    def pin_calls(self, cores: Sequence[int]) -> None:
+        """Let its main thread, which calls the model, run on these cores only (Linux).
+
+        Other threads keep their cores: those of torch's operations on the CPU, one for each core,
+        would wait for each other on few (docs/between-processes.md).
+
+        Args:
+            cores: their numbers.
+        """
+        if hasattr(os, "sched_setaffinity"):
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.sched_setaffinity(self.pid, cores)
+
     def tail(self) -> list[str]:
         """The last lines that it printed; the file may be of any size, so its end is read only."""
         try:
