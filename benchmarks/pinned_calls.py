@@ -1,4 +1,4 @@
-"""How much slower an operation on the CPU is where all threads are pinned, and not the caller alone.
+"""How much slower operations on the CPU are where all threads are pinned, not just the caller.
 
 python benchmarks/pinned_calls.py [--cores 1] [--calls 50] [--times 5]
 

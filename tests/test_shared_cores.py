@@ -118,7 +118,7 @@ def test_workers_share_cores_once_they_are_prepared(tmp_path, shared):
 
 
 def test_threads_that_compute_keep_their_cores_where_calls_are_pinned(tmp_path):
-    """On one core, two of them took 8 ms for an operation of 0.1 ms (benchmarks/pinned_calls.py)."""
+    """On one core, two took 8 ms for an operation of 0.1 ms (benchmarks/pinned_calls.py)."""
     mine, file = sorted(os.sched_getaffinity(0)), tmp_path / "cores"
     pb.compare(
         nn.Linear(8, 8),
