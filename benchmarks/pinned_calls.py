@@ -2,9 +2,9 @@
 
 python benchmarks/pinned_calls.py [--cores 1] [--calls 50] [--times 5]
 
-torch keeps a thread for each core that it found when it was loaded. Operations of several sizes are
-timed in turns: with all cores for all threads, with a few for the thread that calls, as `compare`
-pins workers, and with a few for all threads. Linux only.
+torch keeps a thread for each core that it found when it was loaded, and divides `values[mask]` of
+16384 elements between them. It is timed in turns: with all cores for all threads, with a few for
+the thread that calls, as `compare` pins workers, and with a few for all threads. Linux only.
 """
 
 from __future__ import annotations
@@ -37,16 +37,6 @@ def call_s(operation: Callable[[], object], calls: int) -> float:
     return median(found_s)
 
 
-def operations() -> dict[str, Callable[[], object]]:
-    """Operations that torch divides between its threads."""
-    some, many = torch.rand(1 << 14, dtype=torch.float64), torch.rand(1 << 20)
-    mask = some > 0.5
-    return {
-        "values[mask], 16384 elements": lambda: some[mask],
-        "add, 1048576 elements": lambda: many + 1,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cores", type=int, default=1)
@@ -60,19 +50,19 @@ def main() -> None:
         f"the caller on {len(few)} of them": (every, few),
         f"all threads on {len(few)} of them": (few, few),
     }
+    values = torch.rand(1 << 14, dtype=torch.float64)
+    mask = values > 0.5
+    call_s(lambda: values[mask], asked.calls)  # starts the threads
+    found: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(asked.times):
+        for way, (others, caller) in ways.items():
+            restrict(others, caller)
+            found[way].append(call_s(lambda: values[mask], asked.calls))
+    first_s, *_ = (median(samples_s) for samples_s in found.values())
     print(f"{torch.get_num_threads()} threads")
-    for name, operation in operations().items():
-        call_s(operation, asked.calls)  # starts the threads
-        found: dict[str, list[float]] = {way: [] for way in ways}
-        for _ in range(asked.times):
-            for way, (others, caller) in ways.items():
-                restrict(others, caller)
-                found[way].append(call_s(operation, asked.calls))
-        restrict(every, every)
-        first_s, *_ = (median(samples_s) for samples_s in found.values())
-        for way, samples_s in found.items():
-            taken_s = median(samples_s)
-            print(f"{name}, {way}: {1e6 * taken_s:.0f} us, {taken_s / first_s:.1f} times")
+    for way, samples_s in found.items():
+        taken_s = median(samples_s)
+        print(f"{way}: {1e6 * taken_s:.0f} us, {taken_s / first_s:.1f} times")
 
 
 if __name__ == "__main__":
