@@ -129,9 +129,10 @@ def compare(
         noise_floor: known run-to-run standard deviation of the log of a latency on this machine,
             as `precisionbench examine` measures it; intervals cover at least this variance. None
             is 0.0025 on a GPU and 0 elsewhere.
-        shared_cores: while they are measured, pin all workers to the same few CPU cores (Linux),
-            which reduces run-to-run variance of small batches; 0 does not pin them. None is 2 on a
-            GPU, unless calls keep several cores busy, and 0 elsewhere.
+        shared_cores: while they are measured, pin the main threads of all workers, which call the
+            models, to the same few CPU cores (Linux), which reduces run-to-run variance of small
+            batches; 0 does not pin them. None is 2 on a GPU, unless calls keep several cores busy,
+            and 0 elsewhere.
         evidence: profile each row's calls, layer by layer, after all rows are measured; `explain`
             uses it. None is true, unless the effort is `"quick"`.
         build_together: prepare all rows at the same time, which is faster where they compile;
