@@ -91,21 +91,26 @@ def cores_of(file: Path) -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("shared", [None, 0, 1])
-def test_workers_share_cores_once_they_are_prepared(tmp_path, shared):
-    mine = sorted(os.sched_getaffinity(0))
-    file = tmp_path / "cores"
-    found = pb.compare(
+def measured(backend: Backend, shared: int | None) -> pb.Comparison:
+    """One backend in two processes, whose calls share some cores."""
+    return pb.compare(
         nn.Linear(8, 8),
         torch.rand(2, 8),
-        backends=[RecordsCores(str(file))],
-        reference=RecordsCores(str(file)),
+        backends=[backend],
+        reference=backend,
         device="cpu",
         replicas=2,
         budget_s=0.2,
         shared_cores=shared,
         evidence=False,  # profiling uses all cores again
     )
+
+
+@pytest.mark.parametrize("shared", [None, 0, 1])
+def test_workers_share_cores_once_they_are_prepared(tmp_path, shared):
+    mine = sorted(os.sched_getaffinity(0))
+    file = tmp_path / "cores"
+    found = measured(RecordsCores(str(file)), shared)
     assert found.data.shared_cores == (shared or None)
     processes = cores_of(file)
     assert len(processes) == 2
@@ -120,20 +125,10 @@ def test_workers_share_cores_once_they_are_prepared(tmp_path, shared):
 def test_threads_that_compute_keep_their_cores_where_calls_are_pinned(tmp_path):
     """On one core, two took 8 ms for an operation of 0.1 ms (benchmarks/pinned_calls.py)."""
     mine, file = sorted(os.sched_getaffinity(0)), tmp_path / "cores"
-    pb.compare(
-        nn.Linear(8, 8),
-        torch.rand(2, 8),
-        backends=[ComputesOnThreads(str(file))],
-        reference=ComputesOnThreads(str(file)),
-        device="cpu",
-        replicas=1,
-        budget_s=0.2,
-        shared_cores=1,
-        evidence=False,
-    )
-    of_helper, (of_caller,) = (found := cores_of(file)).pop("helper"), found.values()
-    assert len(json.loads(of_caller[-1])) == 1
-    assert set(of_helper) == {str(mine)}
+    measured(ComputesOnThreads(str(file)), 1)
+    found = cores_of(file)
+    assert set(found.pop("helper")) == {str(mine)}
+    assert [len(json.loads(calls[-1])) for calls in found.values()] == [1, 1]
 
 
 @pytest.mark.parametrize(
