@@ -326,7 +326,7 @@ class Operations(TorchDispatchMode):
 
 
 def test_a_sample_takes_few_operations():
-    """A process may wait for each of them, where others use the GPU."""
+    """Each is a kernel on a GPU, for each layer."""
     counts = []
     for layers in (2, 12):
         model = nn.Sequential(*[nn.Linear(8, 8).half() for _ in range(layers)])

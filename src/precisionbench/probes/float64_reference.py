@@ -276,7 +276,7 @@ def _sample(
 ) -> None:
     """Copy elements at once, as the next layer may work in place; read scalars only later.
 
-    In few operations: on a GPU that other processes use, each may wait for its time slice.
+    In few operations, each of which is a kernel on a GPU.
     """
     numbers = (t for _, t in walk(output) if t.is_floating_point() or t.is_complex())
     tensor = next(numbers, None)
