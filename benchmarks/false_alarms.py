@@ -161,7 +161,7 @@ class Packs:
         ended_by = run_rounds(fresh, Schedule(budget_s, "0", self.rng, noise_floor=self._floor()))
         took_s = time.monotonic() - begun_s
         for worker in workers:
-            worker.set_cpu_affinity(everywhere)
+            worker.pin_calls(everywhere)
         rows = {row_state.name: row_state.blocks for row_state in fresh}
         labels = sorted(
             {label for row_state in fresh for o in row_state.openings for label in o.labels}

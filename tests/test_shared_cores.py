@@ -73,12 +73,14 @@ class ComputesOnThreads(RecordsCores):
         helper = threading.Thread(target=ended.wait, daemon=True)
         helper.start()
 
-        def record_cores() -> None:
-            with Path(self.file).open("a") as out:
-                out.write(f"helper {sorted(os.sched_getaffinity(helper.native_id))}\n")
+        with RecordsCores.prepare(self, model, inputs) as call:
 
-        call = inputs.bind(model)
-        yield lambda: (super(ComputesOnThreads, self).record_cores(), record_cores(), call())[-1]
+            def recorded_call():
+                with Path(self.file).open("a") as out:
+                    out.write(f"helper {sorted(os.sched_getaffinity(helper.native_id))}\n")
+                return call()
+
+            yield recorded_call
         ended.set()
 
 

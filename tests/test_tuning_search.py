@@ -471,7 +471,7 @@ def test_the_layout_that_no_mixed_row_has_does_not_count_as_another_half_row():
 
 
 def test_builds_of_an_inaccurate_dtype_end_before_its_layers_are_compared():
-    """Beside them the comparison took longer than it was given, for three of four models."""
+    """They lose, and cores are free for others."""
     truths = {**TRUTHS, **{s: Simulated(3e-3, error=0.2) for s in ("half", "half:dtype=bfloat16")}}
     building = []
 

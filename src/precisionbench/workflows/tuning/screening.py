@@ -235,7 +235,7 @@ class Screening:
         inaccurate = [trial for trial in trials if trial.outcome == INACCURATE]
         for trial in inaccurate:
             if not self._has_fast_rival(trial.spec) and not self._has_better_twin(trial):
-                self.builds.end_unlikely()  # they would lose, and others can be built meanwhile
+                self.builds.end_unlikely()  # they lose, whatever the layers show
                 self.tell(f"comparing each layer of {trial.spec} with float64")
                 limit_s = _LAYERS_SHARE * max(0.0, end_s - self.now())
                 layers = self.bench.worst_layers(trial.spec, limit_s)
